@@ -1,0 +1,272 @@
+//! Thresholds of the detectors. The defaults are ours, not a source's.
+
+use serde::{Deserialize, Serialize};
+
+/// A threshold out of its range; the message names the field.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct ConfigError {
+    /// The field, as written in the configuration: `regime.confirm_readings`.
+    pub field: &'static str,
+    /// What it must be.
+    pub problem: &'static str,
+}
+
+/// Every threshold of the edge and update detectors.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DetectorConfig {
+    /// `edge.regime`.
+    pub regime: RegimeConfig,
+    /// `edge.gap_opening` and `edge.gap_collapse`.
+    pub gap: GapConfig,
+    /// `edge.position_change`.
+    pub position: PositionConfig,
+    /// `edge.rotation`.
+    pub rotation: RotationConfig,
+    /// `update.spike`.
+    pub spike: SpikeConfig,
+}
+
+/// What `edge.regime` compares a reading with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bands {
+    /// ln dk against the run's own past.
+    #[default]
+    Adaptive,
+    /// A0 against fixed bands, the reading of the paper. Stationary noise then reads `forgetting` for ever: never a
+    /// default.
+    Absolute,
+}
+
+/// Thresholds of `edge.regime`. With x = ln dk, m and s the median and 1.4826·MAD of the plateau's past and
+/// l = min(max(ln `transition_ratio`, `spread_factor`·s), ln `transition_ratio_max`): x − m < l is plateau,
+/// < l + ln `forgetting_ratio` transition, else forgetting.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegimeConfig {
+    /// Own past, or fixed bands.
+    pub bands: Bands,
+    /// Least factor over the past's median that is a transition; > 1.
+    pub transition_ratio: f64,
+    /// Spreads above the median that are a transition.
+    pub spread_factor: f64,
+    /// Factor that always is a transition; at least `transition_ratio`.
+    pub transition_ratio_max: f64,
+    /// Further factor that is forgetting; > 1.
+    pub forgetting_ratio: f64,
+    /// Share of l by which boundaries are lower on the way back (of the band itself for absolute bands); in 0..1.
+    pub hysteresis: f64,
+    /// Readings in a row that confirm a change.
+    pub confirm_readings: u32,
+    /// Least readings of past; fewer is `warming`.
+    pub past_min_readings: u32,
+    /// Most readings of past, in window lengths.
+    pub past_windows: u32,
+    /// Readings younger than ⌊W·this⌋ are no past yet: their windows overlap the present one.
+    pub guard_windows: f64,
+    /// A state held for this many window lengths becomes the new plateau.
+    pub rebase_windows: u32,
+    /// Its last readings that become the new past, in window lengths; at most `rebase_windows`.
+    pub rebase_past_windows: u32,
+    /// Absolute bands: A0 below this is plateau.
+    pub absolute_plateau: f64,
+    /// Absolute bands: A0 above this is forgetting.
+    pub absolute_forgetting: f64,
+}
+
+impl Default for RegimeConfig {
+    fn default() -> Self {
+        Self {
+            bands: Bands::Adaptive,
+            transition_ratio: 3.0,
+            spread_factor: 4.0,
+            transition_ratio_max: 8.0,
+            forgetting_ratio: 10.0,
+            hysteresis: 0.2,
+            confirm_readings: 3,
+            past_min_readings: 10,
+            past_windows: 8,
+            guard_windows: 0.5,
+            rebase_windows: 4,
+            rebase_past_windows: 3,
+            absolute_plateau: 0.1,
+            absolute_forgetting: 10.0,
+        }
+    }
+}
+
+/// Thresholds of `edge.gap_opening` and `edge.gap_collapse`, for x = ln ratio_1 and x = ln(gap23_rel + `gap23_offset`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GapConfig {
+    /// Least factor against the past's median that is an event; > 1.
+    pub ratio: f64,
+    /// Spreads off the median that are an event.
+    pub spread_factor: f64,
+    /// Readings in a row, on one side, that confirm it.
+    pub confirm_readings: u32,
+    /// Least readings of past.
+    pub past_min_readings: u32,
+    /// Most readings of past, in window lengths.
+    pub past_windows: u32,
+    /// Readings younger than ⌊W·this⌋ are no past yet.
+    pub guard_windows: f64,
+    /// Added to gap23_rel before the logarithm, so that a gap near 0 does not count as a change; > 0.
+    pub gap23_offset: f64,
+}
+
+impl Default for GapConfig {
+    fn default() -> Self {
+        Self {
+            ratio: 2.0,
+            spread_factor: 4.0,
+            confirm_readings: 3,
+            past_min_readings: 10,
+            past_windows: 8,
+            guard_windows: 0.5,
+            gap23_offset: 0.05,
+        }
+    }
+}
+
+/// Thresholds of `edge.position_change`: max(`confirm_readings`, ⌊W·`confirm_windows`⌋) readings confirm it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PositionConfig {
+    /// Factor by which the new position's score must exceed the confirmed one's; at least 1.
+    pub margin: f64,
+    /// Least readings in a row.
+    pub confirm_readings: u32,
+    /// Readings in a row, in window lengths.
+    pub confirm_windows: f64,
+}
+
+impl Default for PositionConfig {
+    fn default() -> Self {
+        Self { margin: 1.25, confirm_readings: 3, confirm_windows: 0.5 }
+    }
+}
+
+/// Thresholds of `edge.rotation`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RotationConfig {
+    /// overlap_1 below this in one reading.
+    pub overlap_below: f64,
+    /// Median of the previous W overlaps above this.
+    pub stable_above: f64,
+    /// ratio_1 of the previous reading above this.
+    pub ratio_above: f64,
+    /// Readings of rest after an event, in window lengths.
+    pub rest_windows: u32,
+}
+
+impl Default for RotationConfig {
+    fn default() -> Self {
+        Self { overlap_below: 0.5, stable_above: 0.9, ratio_above: 2.0, rest_windows: 1 }
+    }
+}
+
+/// Thresholds of `update.spike`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpikeConfig {
+    /// norm_z above this is an event.
+    pub z_above: f64,
+    /// No further event until norm_z is below this; at most `z_above`.
+    pub z_rearm: f64,
+}
+
+impl Default for SpikeConfig {
+    fn default() -> Self {
+        Self { z_above: 6.0, z_rearm: 3.0 }
+    }
+}
+
+/// Longest past or rest that may be asked for, in window lengths: bounds the memory of a detector.
+const MAX_WINDOWS: u32 = 64;
+/// Most readings in a row a confirmation may ask for.
+const MAX_CONFIRM: u32 = 1000;
+
+impl DetectorConfig {
+    /// Checks every threshold.
+    ///
+    /// # Errors
+    /// Names the first field out of range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let Self { regime, gap, position, rotation, spike } = self;
+        let above_one = |x: f64| x.is_finite() && x > 1.0;
+        let not_negative = |x: f64| x.is_finite() && x >= 0.0;
+        let confirm = |n: u32| (1..=MAX_CONFIRM).contains(&n);
+        let windows = |n: u32| (1..=MAX_WINDOWS).contains(&n);
+        let share = |x: f64| (0.0..=4.0).contains(&x);
+        // A window has at least 3 rows, so this much past can always be gathered.
+        let past = |least: u32, windows: u32| least >= 2 && least <= windows.saturating_mul(3);
+        let checks = [
+            (above_one(regime.transition_ratio), "regime.transition_ratio", "must be above 1"),
+            (not_negative(regime.spread_factor), "regime.spread_factor", "must be at least 0"),
+            (
+                regime.transition_ratio_max.is_finite() && regime.transition_ratio_max >= regime.transition_ratio,
+                "regime.transition_ratio_max",
+                "must be at least regime.transition_ratio",
+            ),
+            (above_one(regime.forgetting_ratio), "regime.forgetting_ratio", "must be above 1"),
+            ((0.0..1.0).contains(&regime.hysteresis), "regime.hysteresis", "must be at least 0 and below 1"),
+            (confirm(regime.confirm_readings), "regime.confirm_readings", "must be 1 to 1000"),
+            (windows(regime.past_windows), "regime.past_windows", "must be 1 to 64"),
+            (
+                past(regime.past_min_readings, regime.past_windows),
+                "regime.past_min_readings",
+                "must be at least 2 and at most 3 · regime.past_windows",
+            ),
+            (share(regime.guard_windows), "regime.guard_windows", "must be 0 to 4"),
+            (windows(regime.rebase_windows), "regime.rebase_windows", "must be 1 to 64"),
+            (
+                (1..=regime.rebase_windows).contains(&regime.rebase_past_windows),
+                "regime.rebase_past_windows",
+                "must be 1 to regime.rebase_windows",
+            ),
+            (not_negative(regime.absolute_plateau), "regime.absolute_plateau", "must be at least 0"),
+            (
+                regime.absolute_forgetting.is_finite() && regime.absolute_forgetting > regime.absolute_plateau,
+                "regime.absolute_forgetting",
+                "must be above regime.absolute_plateau",
+            ),
+            (above_one(gap.ratio), "gap.ratio", "must be above 1"),
+            (not_negative(gap.spread_factor), "gap.spread_factor", "must be at least 0"),
+            (confirm(gap.confirm_readings), "gap.confirm_readings", "must be 1 to 1000"),
+            (windows(gap.past_windows), "gap.past_windows", "must be 1 to 64"),
+            (
+                past(gap.past_min_readings, gap.past_windows),
+                "gap.past_min_readings",
+                "must be at least 2 and at most 3 · gap.past_windows",
+            ),
+            (share(gap.guard_windows), "gap.guard_windows", "must be 0 to 4"),
+            (gap.gap23_offset.is_finite() && gap.gap23_offset > 0.0, "gap.gap23_offset", "must be above 0"),
+            (position.margin.is_finite() && position.margin >= 1.0, "position.margin", "must be at least 1"),
+            (confirm(position.confirm_readings), "position.confirm_readings", "must be 1 to 1000"),
+            (share(position.confirm_windows), "position.confirm_windows", "must be 0 to 4"),
+            ((0.0..=1.0).contains(&rotation.overlap_below), "rotation.overlap_below", "must be 0 to 1"),
+            ((0.0..=1.0).contains(&rotation.stable_above), "rotation.stable_above", "must be 0 to 1"),
+            (not_negative(rotation.ratio_above), "rotation.ratio_above", "must be at least 0"),
+            (rotation.rest_windows <= MAX_WINDOWS, "rotation.rest_windows", "must be 0 to 64"),
+            (spike.z_above.is_finite() && spike.z_above > 0.0, "spike.z_above", "must be above 0"),
+            (
+                spike.z_rearm.is_finite() && spike.z_rearm <= spike.z_above,
+                "spike.z_rearm",
+                "must be at most spike.z_above",
+            ),
+        ];
+        match checks.into_iter().find(|(holds, _, _)| !holds) {
+            Some((_, field, problem)) => Err(ConfigError { field, problem }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// ⌊W·share⌋ readings.
+pub(super) fn share_of(window: usize, share: f64) -> usize {
+    (window as f64 * share).floor() as usize
+}
