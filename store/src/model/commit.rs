@@ -1,0 +1,227 @@
+//! What one transaction settles.
+
+use std::collections::BTreeMap;
+
+use gradwatch_spectral::{detectors::Regime, edge::EdgeReading};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    run::{RunCounters, RunId, RunState},
+    segment::Kind,
+};
+
+/// The analysis that follows the stream. Others are named by whoever asks for a re-analysis.
+pub const LIVE_ANALYSIS: &str = "live";
+
+/// One (group, kind, window) of a segment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamKey {
+    /// Group name.
+    pub group: String,
+    /// Kind.
+    pub kind: Kind,
+    /// W.
+    pub window: usize,
+}
+
+/// One step of a segment, to be recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepRow {
+    /// The segment.
+    pub segment: u32,
+    /// The optimizer step.
+    pub step: u64,
+    /// seq per shard, by shard number; `None` where a shard's part is missing.
+    pub seqs: Vec<Option<u64>>,
+    /// The client's clock, microseconds since the Unix epoch.
+    pub wall_time_us: i64,
+    /// The server's clock when the step was complete.
+    pub received_at_us: i64,
+    /// eta.
+    pub learning_rate: Option<f64>,
+    /// Weight decay.
+    pub weight_decay: Option<f64>,
+    /// The client's phase counter.
+    pub phase: u32,
+    /// All shards took part.
+    pub complete: bool,
+    /// What the job sent itself. May hold NaN and infinities: they are kept as what they were.
+    pub scalars: BTreeMap<String, f64>,
+    /// Payloads whose sketch held NaN or infinity, counted.
+    pub nonfinite_payloads: Vec<NonFinitePayload>,
+}
+
+/// A payload that could not enter its window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NonFinitePayload {
+    /// Its group.
+    pub group: String,
+    /// Its kind.
+    pub kind: Kind,
+    /// Entries that were NaN.
+    pub nan: u64,
+    /// Entries that were +∞.
+    pub positive_infinity: u64,
+    /// Entries that were −∞.
+    pub negative_infinity: u64,
+}
+
+/// What an instrument said of one stream at one step, to be recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadingRow {
+    /// `live`, or the name of a re-analysis.
+    pub analysis: String,
+    /// Group, kind and window.
+    pub stream: StreamKey,
+    /// The segment.
+    pub segment: u32,
+    /// The optimizer step.
+    pub step: u64,
+    /// The regime that the detector holds after this reading.
+    pub regime: Regime,
+    /// The reading.
+    pub edge: EdgeReading,
+}
+
+/// A bucket of one metric that is full, so that long charts need not read every row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RollupRow {
+    /// `live`, or the name of a re-analysis.
+    pub analysis: String,
+    /// Full metric name, such as `edge.ratio` or `scalar.loss`.
+    pub metric: String,
+    /// The stream; `None` for scalars, which belong to no group.
+    pub stream: Option<StreamKey>,
+    /// The segment.
+    pub segment: u32,
+    /// Steps per bucket: 256 or 16,384.
+    pub bucket_steps: u64,
+    /// Bucket number: step / bucket_steps.
+    pub bucket: u64,
+    /// The last step in the bucket that had a value.
+    pub last_step: u64,
+    /// Least value.
+    pub min: f64,
+    /// Greatest value.
+    pub max: f64,
+    /// Value at `last_step`.
+    pub last: f64,
+    /// Number of finite values.
+    pub count: u64,
+}
+
+/// Something that happened to a run, to be recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventRow {
+    /// Such as `edge.regime`, `window.restarted`, `run.lossy`.
+    pub event_type: String,
+    /// The segment.
+    pub segment: u32,
+    /// The step, where there is one.
+    pub step: Option<u64>,
+    /// The server's clock, microseconds since the Unix epoch.
+    pub at_us: i64,
+    /// The group, where it concerns one.
+    pub group: Option<String>,
+    /// The kind, where it concerns one.
+    pub kind: Option<Kind>,
+    /// The window, where it concerns one.
+    pub window: Option<usize>,
+    /// For a transition: the regime left.
+    pub from: Option<String>,
+    /// For a transition: the regime entered.
+    pub to: Option<String>,
+    /// Why: a JSON object.
+    pub evidence: serde_json::Value,
+}
+
+/// What follows one stream (detectors, open rollup buckets), as it stands after `step`; opaque to the store. Replaces
+/// the stream's last snapshot. Readings behind `step` bring it up to date after a restart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FollowerSnapshot {
+    /// The segment.
+    pub segment: u32,
+    /// The stream; `None` for what follows the segment's scalars.
+    pub stream: Option<StreamKey>,
+    /// The step of the last reading it has seen.
+    pub step: u64,
+    /// Encoded state.
+    pub state: Vec<u8>,
+}
+
+/// Moves one shard's mark, if it still stands at `from_seq`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkMove {
+    /// The segment.
+    pub segment: u32,
+    /// The shard.
+    pub shard: u32,
+    /// Where the mark must stand.
+    pub from_seq: u64,
+    /// Where it will stand.
+    pub to_seq: u64,
+    /// The oldest frame needed to refill the windows.
+    pub keep_from_seq: u64,
+}
+
+/// Changes to the run's own row. `None` leaves a field as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunPatch {
+    /// New state.
+    pub state: Option<RunState>,
+    /// New regime.
+    pub regime: Option<Regime>,
+    /// New last step.
+    pub last_step: Option<u64>,
+    /// New last-seen time.
+    pub last_seen_us: Option<i64>,
+    /// To be added to the counters.
+    pub counters: RunCounters,
+}
+
+/// Everything one transaction settles for one run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunCommit {
+    /// The run.
+    pub run_id: RunId,
+    /// The committing owner's epoch: a commit of a replaced owner changes nothing.
+    pub owner_epoch: u64,
+    /// Marks to move, at most one per (segment, shard).
+    pub marks: Vec<MarkMove>,
+    /// Steps.
+    pub steps: Vec<StepRow>,
+    /// Readings.
+    pub readings: Vec<ReadingRow>,
+    /// Buckets that became full.
+    pub rollups: Vec<RollupRow>,
+    /// Events.
+    pub events: Vec<EventRow>,
+    /// Follower states.
+    pub followers: Vec<FollowerSnapshot>,
+    /// Names of scalars that this run sends for the first time.
+    pub scalar_names: Vec<String>,
+    /// Changes to the run itself.
+    pub patch: RunPatch,
+}
+
+/// A recorded reading, with the wall time of its step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// The reading.
+    pub row: ReadingRow,
+    /// The client's clock at the step, microseconds since the Unix epoch.
+    pub wall_time_us: i64,
+}
+
+/// A recorded event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Grows in the order of recording.
+    pub event_id: u64,
+    /// The run.
+    pub run_id: RunId,
+    /// Its project.
+    pub project: String,
+    /// The event.
+    pub row: EventRow,
+}

@@ -1,0 +1,230 @@
+//! Values as the database keeps them. Every codec here gives back exactly what it was given, or an error.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
+use sqlx::{Row, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use crate::{error::StoreError, model::RunId};
+
+/// Unsigned numbers as SQLite's signed 64 bits.
+pub(super) fn to_i64(field: &str, value: u64) -> Result<i64, StoreError> {
+    i64::try_from(value).map_err(|_| StoreError::Data(format!("{field}: {value} exceeds 2^63 − 1")))
+}
+
+/// An upper bound of a range: every stored number is below 2^63, so that a bound above it may be lowered.
+pub(super) fn bound_i64(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Page sizes and window lengths, which come as `usize`.
+pub(super) fn size_i64(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A number of the database as the unsigned type of the domain.
+pub(super) fn unsigned<T: TryFrom<i64>>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
+    narrow(column, row.try_get(column)?)
+}
+
+/// The same for a column that may be null.
+pub(super) fn unsigned_or_null<T: TryFrom<i64>>(row: &SqliteRow, column: &str) -> Result<Option<T>, StoreError> {
+    row.try_get::<Option<i64>, _>(column)?.map(|value| narrow(column, value)).transpose()
+}
+
+/// Narrows a number that the database holds.
+pub(super) fn narrow<T: TryFrom<i64>>(column: &str, value: i64) -> Result<T, StoreError> {
+    T::try_from(value).map_err(|_| StoreError::Data(format!("column {column} holds {value}")))
+}
+
+/// A word of a closed vocabulary: a state, regime or kind.
+pub(super) fn word<T: FromStr>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
+    let text: &str = row.try_get(column)?;
+    text.parse().map_err(|_| StoreError::Data(format!("column {column} holds {text:?}")))
+}
+
+/// A 16-byte UUID.
+pub(super) fn uuid(row: &SqliteRow, column: &str) -> Result<Uuid, StoreError> {
+    let bytes: &[u8] = row.try_get(column)?;
+    Uuid::from_slice(bytes).map_err(|error| StoreError::Data(format!("column {column}: {error}")))
+}
+
+/// A run id.
+pub(super) fn run_id(row: &SqliteRow) -> Result<RunId, StoreError> {
+    uuid(row, "run_id").map(RunId)
+}
+
+/// A value as JSON text.
+pub(super) fn to_json<T: Serialize + ?Sized>(field: &str, value: &T) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Data(format!("{field}: {error}")))
+}
+
+/// A JSON column.
+pub(super) fn json<T: for<'de> Deserialize<'de>>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
+    let text: &str = row.try_get(column)?;
+    serde_json::from_str(text).map_err(|error| StoreError::Data(format!("column {column}: {error}")))
+}
+
+/// A JSON column that may be null.
+pub(super) fn json_or_null<T: for<'de> Deserialize<'de>>(
+    row: &SqliteRow,
+    column: &str,
+) -> Result<Option<T>, StoreError> {
+    row.try_get::<Option<&str>, _>(column)?.map(|_| json(row, column)).transpose()
+}
+
+/// A float for a column of finite numbers. Invariant: what is stored is what comes back; SQLite would silently turn NaN
+/// into null, so it is refused here.
+pub(super) fn finite(field: &str, value: f64) -> Result<f64, StoreError> {
+    if value.is_finite() { Ok(value) } else { Err(StoreError::Data(format!("{field}: {value} is not finite"))) }
+}
+
+/// Singular values as little-endian float64.
+pub(super) fn floats_to_blob(values: &[f64]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// The reverse of [`floats_to_blob`].
+pub(super) fn floats_from_blob(column: &str, blob: &[u8]) -> Result<Vec<f64>, StoreError> {
+    let (values, rest) = blob.as_chunks::<8>();
+    if !rest.is_empty() {
+        return Err(StoreError::Data(format!("column {column} holds {} bytes", blob.len())));
+    }
+    Ok(values.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
+}
+
+/// The words that stand for what neither JSON numbers nor SQLite's floats can say.
+fn non_finite_word(value: f64) -> Option<&'static str> {
+    if value.is_finite() {
+        None
+    } else if value.is_nan() {
+        Some("NaN")
+    } else if value > 0.0 {
+        Some("Infinity")
+    } else {
+        Some("-Infinity")
+    }
+}
+
+/// The reverse of [`non_finite_word`].
+fn from_non_finite_word(word: &str) -> Option<f64> {
+    match word {
+        "NaN" => Some(f64::NAN),
+        "Infinity" => Some(f64::INFINITY),
+        "-Infinity" => Some(f64::NEG_INFINITY),
+        _ => None,
+    }
+}
+
+/// A float that may be non-finite: a JSON number, or a word.
+struct AnyFloat(f64);
+
+impl Serialize for AnyFloat {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match non_finite_word(self.0) {
+            Some(word) => serializer.serialize_str(word),
+            None => serializer.serialize_f64(self.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for AnyFloat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyFloatVisitor;
+
+        impl Visitor<'_> for AnyFloatVisitor {
+            type Value = AnyFloat;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, \"NaN\", \"Infinity\" or \"-Infinity\"")
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<AnyFloat, E> {
+                Ok(AnyFloat(value))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<AnyFloat, E> {
+                from_non_finite_word(word)
+                    .map(AnyFloat)
+                    .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(word), &self))
+            }
+        }
+
+        deserializer.deserialize_any(AnyFloatVisitor)
+    }
+}
+
+/// Scalars as a JSON object.
+pub(super) fn scalars_to_json(scalars: &BTreeMap<String, f64>) -> Result<String, StoreError> {
+    struct Scalars<'a>(&'a BTreeMap<String, f64>);
+
+    impl Serialize for Scalars<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0.iter().map(|(name, value)| (name, AnyFloat(*value))))
+        }
+    }
+
+    to_json("scalars", &Scalars(scalars))
+}
+
+/// The reverse of [`scalars_to_json`].
+pub(super) fn scalars_from_json(text: &str) -> Result<BTreeMap<String, f64>, StoreError> {
+    let scalars: BTreeMap<String, AnyFloat> =
+        serde_json::from_str(text).map_err(|error| StoreError::Data(format!("column scalars: {error}")))?;
+    Ok(scalars.into_iter().map(|(name, value)| (name, value.0)).collect())
+}
+
+/// One scalar of a JSON object, without keeping the others. SQLite's own JSON functions would do, but round numbers.
+pub(super) fn scalar_from_json(text: &str, name: &str) -> Result<Option<f64>, StoreError> {
+    struct OneScalar<'a>(&'a str);
+
+    impl<'de> Visitor<'de> for OneScalar<'_> {
+        type Value = Option<f64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of scalars")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<f64>, A::Error> {
+            let mut found = None;
+            while let Some(key) = map.next_key::<String>()? {
+                if key == self.0 {
+                    found = Some(map.next_value::<AnyFloat>()?.0);
+                } else {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(found)
+        }
+    }
+
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    deserializer.deserialize_map(OneScalar(name)).map_err(|error| StoreError::Data(format!("column scalars: {error}")))
+}
+
+/// A learning rate or weight decay, which a job can break like everything else: a float, or a word.
+pub(super) enum FloatOrWord {
+    /// SQLite keeps it.
+    Float(f64),
+    /// SQLite does not.
+    Word(&'static str),
+}
+
+impl From<f64> for FloatOrWord {
+    fn from(value: f64) -> Self {
+        non_finite_word(value).map_or(Self::Float(value), Self::Word)
+    }
+}
+
+/// The reverse of [`FloatOrWord`].
+pub(super) fn float_or_word(row: &SqliteRow, column: &str) -> Result<Option<f64>, StoreError> {
+    if let Ok(value) = row.try_get::<Option<f64>, _>(column) {
+        return Ok(value);
+    }
+    let word: &str = row.try_get(column)?;
+    from_non_finite_word(word).map(Some).ok_or_else(|| StoreError::Data(format!("column {column} holds {word:?}")))
+}

@@ -1,0 +1,172 @@
+//! The store in one SQLite file.
+//!
+//! One connection writes (a read transaction that upgrades would fail as busy without waiting), a few read; the
+//! write-ahead log lets them work at the same time. Every write is one `BEGIN IMMEDIATE` transaction, which is on disk
+//! when it answers: `synchronous` is `FULL`.
+
+mod attempt;
+mod bulk;
+mod changes;
+mod codec;
+mod commit;
+mod error;
+mod events;
+mod open;
+mod overview;
+mod ownership;
+mod purge;
+mod readings;
+mod rollups;
+mod rows;
+mod runs;
+mod series;
+mod steps;
+
+use std::{collections::BTreeMap, fs::File, path::Path};
+
+use async_trait::async_trait;
+use sqlx::{Sqlite, SqlitePool, Transaction};
+
+use crate::{
+    error::StoreError,
+    model::{
+        Event, FollowerSnapshot, OpenAttempt, OpenedAttempt, OwnedRun, Reading, Run, RunCommit, RunId, Segment,
+        ShardMark, StepRow,
+    },
+    query::{
+        EventQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, SeriesMetric, SeriesPoint, SeriesQuery,
+        StepQuery,
+    },
+    store::{Durability, Store},
+};
+
+/// A [`Store`] in `gradwatch.db` of a data directory, which it holds alone while it is open.
+pub struct SqliteStore {
+    /// The one connection that writes.
+    writer: SqlitePool,
+    /// Connections that only read.
+    readers: SqlitePool,
+    /// Locked while the store is open, so that two servers never share a data directory.
+    lock: File,
+}
+
+impl SqliteStore {
+    /// Opens a data directory, creating it if need be, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// `DataDir` when the directory cannot be created, is in use by another process or holds a newer schema;
+    /// `Durability` when the file system refuses what an acknowledgement promises; `Unavailable` otherwise.
+    pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        open::open(data_dir).await
+    }
+
+    /// Begins a transaction that may write.
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn open_attempt(&self, open: &OpenAttempt) -> Result<OpenedAttempt, StoreError> {
+        attempt::open_attempt(self, open).await
+    }
+
+    async fn take_ownership(&self, run_id: RunId) -> Result<OwnedRun, StoreError> {
+        ownership::take_ownership(self, run_id).await
+    }
+
+    async fn commit(&self, runs: &[RunCommit]) -> Result<(u64, Vec<Vec<u64>>), StoreError> {
+        commit::commit(self, runs).await
+    }
+
+    async fn shard_marks(&self, run_id: RunId, segment: u32) -> Result<Vec<ShardMark>, StoreError> {
+        ownership::shard_marks(self, run_id, segment).await
+    }
+
+    async fn follower_snapshots(&self, run_id: RunId, segment: u32) -> Result<Vec<FollowerSnapshot>, StoreError> {
+        ownership::follower_snapshots(self, run_id, segment).await
+    }
+
+    async fn last_commit_seq(&self) -> Result<u64, StoreError> {
+        commit::last_commit_seq(self).await
+    }
+
+    async fn patch_labels(&self, run_id: RunId, labels: &BTreeMap<String, Option<String>>) -> Result<Run, StoreError> {
+        changes::patch_labels(self, run_id, labels).await
+    }
+
+    async fn mark_deleting(&self, run_id: RunId) -> Result<(), StoreError> {
+        changes::mark_deleting(self, run_id).await
+    }
+
+    async fn deleting_runs(&self) -> Result<Vec<RunId>, StoreError> {
+        purge::deleting_runs(self).await
+    }
+
+    async fn purge(&self, run_id: RunId, max_rows: usize) -> Result<bool, StoreError> {
+        purge::purge(self, run_id, max_rows).await
+    }
+
+    async fn expired_runs(&self, before_us: i64) -> Result<Vec<RunId>, StoreError> {
+        purge::expired_runs(self, before_us).await
+    }
+
+    async fn run(&self, run_id: RunId) -> Result<Run, StoreError> {
+        runs::run(self, run_id).await
+    }
+
+    async fn runs(&self, query: &RunQuery) -> Result<Page<Run>, StoreError> {
+        runs::runs(self, query).await
+    }
+
+    async fn segments(&self, run_id: RunId) -> Result<Vec<Segment>, StoreError> {
+        runs::segments(self, run_id).await
+    }
+
+    async fn steps(&self, query: &StepQuery) -> Result<Page<StepRow>, StoreError> {
+        steps::steps(self, query).await
+    }
+
+    async fn readings(&self, query: &ReadingQuery) -> Result<Page<Reading>, StoreError> {
+        readings::readings(self, query).await
+    }
+
+    async fn latest_readings(&self, run_id: RunId, segment: u32) -> Result<Vec<Reading>, StoreError> {
+        readings::latest_readings(self, run_id, segment).await
+    }
+
+    async fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError> {
+        match &query.metric {
+            SeriesMetric::Edge(metric) => series::series(self, query, metric).await,
+            SeriesMetric::Scalar(name) => steps::series(self, query, name).await,
+        }
+    }
+
+    async fn rollups(&self, query: &SeriesQuery, bucket_steps: u64) -> Result<Vec<RollupPoint>, StoreError> {
+        rollups::rollups(self, query, bucket_steps).await
+    }
+
+    async fn scalar_names(&self, run_id: RunId) -> Result<Vec<String>, StoreError> {
+        steps::scalar_names(self, run_id).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<Event>, StoreError> {
+        events::events(self, query).await
+    }
+
+    async fn overview(&self, project: Option<&str>) -> Result<Overview, StoreError> {
+        overview::overview(self, project).await
+    }
+
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        open::durability(&self.writer).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+        // Nothing is lost when this fails: the lock goes with the file handle at the latest.
+        let _ = self.lock.unlock();
+    }
+}

@@ -1,0 +1,180 @@
+//! The trait that every store keeps.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use crate::{
+    error::StoreError,
+    model::{
+        Event, FollowerSnapshot, OpenAttempt, OpenedAttempt, OwnedRun, Reading, Run, RunCommit, RunId, Segment,
+        ShardMark, StepRow,
+    },
+    query::{EventQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, SeriesPoint, SeriesQuery, StepQuery},
+};
+
+/// How safe a commit is, as read back from the database itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Durability {
+    /// `sqlite` or `postgres`.
+    pub backend: &'static str,
+    /// The settings that decide it, such as `synchronous` = `full`.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// Where everything is kept. Implementations are shared by many tasks.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    // ------------------------------------------------------------------------------------------------ recording
+
+    /// Declares a run, an attempt and one shard of it; idempotent for one `writer_id`. Fixes the segment number and
+    /// makes the shard's mark at 0.
+    ///
+    /// # Errors
+    /// `SecondWriter`; `Conflict` when project, spec, shard count, resumed attempt or the run's history contradict the
+    /// declaration (an attempt that resumes nothing joins a run with attempts only when `unrelated`); `RunDeleting`.
+    async fn open_attempt(&self, open: &OpenAttempt) -> Result<OpenedAttempt, StoreError>;
+
+    /// Takes a run: raises its owner epoch, so that every commit of an earlier owner fails from here on.
+    ///
+    /// # Errors
+    /// `UnknownRun`, `RunDeleting`.
+    async fn take_ownership(&self, run_id: RunId) -> Result<OwnedRun, StoreError>;
+
+    /// Settles everything in `runs` in ONE transaction, or nothing. Answers the commit sequence, which grows by one
+    /// with every commit and is what live streams number their messages with, and the ids given to each run's events.
+    ///
+    /// # Errors
+    /// `OwnershipLost` names the first run whose mark or epoch did not match. After `Unavailable` the outcome is
+    /// unknown: re-read the marks before anything else.
+    async fn commit(&self, runs: &[RunCommit]) -> Result<(u64, Vec<Vec<u64>>), StoreError>;
+
+    /// The marks of a segment's shards, by shard.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn shard_marks(&self, run_id: RunId, segment: u32) -> Result<Vec<ShardMark>, StoreError>;
+
+    /// The last follower snapshots of a segment.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn follower_snapshots(&self, run_id: RunId, segment: u32) -> Result<Vec<FollowerSnapshot>, StoreError>;
+
+    /// The sequence of the last commit.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn last_commit_seq(&self) -> Result<u64, StoreError>;
+
+    // ------------------------------------------------------------------------------------------------- changing
+
+    /// Sets labels; a `None` value removes one.
+    ///
+    /// # Errors
+    /// `UnknownRun`, `RunDeleting`.
+    async fn patch_labels(&self, run_id: RunId, labels: &BTreeMap<String, Option<String>>) -> Result<Run, StoreError>;
+
+    /// Marks a run for deletion: it vanishes from lists at once and takes no more commits.
+    ///
+    /// # Errors
+    /// `UnknownRun`.
+    async fn mark_deleting(&self, run_id: RunId) -> Result<(), StoreError>;
+
+    /// Runs marked for deletion.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn deleting_runs(&self) -> Result<Vec<RunId>, StoreError>;
+
+    /// Deletes at most `max_rows` rows of a run marked for deletion; true when nothing of it is left.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn purge(&self, run_id: RunId, max_rows: usize) -> Result<bool, StoreError>;
+
+    /// Runs that are over or crashed and were last heard of before `before_us`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn expired_runs(&self, before_us: i64) -> Result<Vec<RunId>, StoreError>;
+
+    // -------------------------------------------------------------------------------------------------- reading
+
+    /// One run.
+    ///
+    /// # Errors
+    /// `UnknownRun`, also for a run being deleted.
+    async fn run(&self, run_id: RunId) -> Result<Run, StoreError>;
+
+    /// A page of runs.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn runs(&self, query: &RunQuery) -> Result<Page<Run>, StoreError>;
+
+    /// All segments of a run, by number.
+    ///
+    /// # Errors
+    /// `UnknownRun`.
+    async fn segments(&self, run_id: RunId) -> Result<Vec<Segment>, StoreError>;
+
+    /// A page of steps.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn steps(&self, query: &StepQuery) -> Result<Page<StepRow>, StoreError>;
+
+    /// A page of readings.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn readings(&self, query: &ReadingQuery) -> Result<Page<Reading>, StoreError>;
+
+    /// The last reading of each (stream) of a segment, where there is one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn latest_readings(&self, run_id: RunId, segment: u32) -> Result<Vec<Reading>, StoreError>;
+
+    /// Every value of a metric, undefined ones left out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError>;
+
+    /// The full buckets of a metric that lie wholly inside the ranges.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn rollups(&self, query: &SeriesQuery, bucket_steps: u64) -> Result<Vec<RollupPoint>, StoreError>;
+
+    /// Names of the scalars that a run has sent.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn scalar_names(&self, run_id: RunId) -> Result<Vec<String>, StoreError>;
+
+    /// A page of events.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn events(&self, query: &EventQuery) -> Result<Page<Event>, StoreError>;
+
+    /// Everything at a glance.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn overview(&self, project: Option<&str>) -> Result<Overview, StoreError>;
+
+    // --------------------------------------------------------------------------------------------------- itself
+
+    /// Checks that the database answers and reads back what its durability rests on.
+    ///
+    /// # Errors
+    /// `Durability` when a setting is weaker than an acknowledgement promises; `Unavailable`.
+    async fn durability(&self) -> Result<Durability, StoreError>;
+
+    /// Ends open work and closes the database.
+    async fn close(&self);
+}

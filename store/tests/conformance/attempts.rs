@@ -1,0 +1,184 @@
+//! Opening attempts.
+
+use gradwatch_store::{Encoding, Kind, OpenAttempt, OpenedAttempt, RunPatch, RunState, StoreError};
+
+use crate::fixture::{AnyStore, mark, open, owned, resume, run_id, step, take};
+
+pub(crate) async fn opening_is_idempotent(store: AnyStore) {
+    let first = store.open_attempt(&open(1, 1)).await.unwrap();
+    assert_eq!(first, OpenedAttempt { segment: 1, created: true });
+    for _ in 0..2 {
+        assert_eq!(store.open_attempt(&open(1, 1)).await.unwrap(), OpenedAttempt { segment: 1, created: false });
+    }
+    assert_eq!(store.segments(run_id(1)).await.unwrap().len(), 1);
+    let owned = store.take_ownership(run_id(1)).await.unwrap();
+    assert_eq!(owned.segments.len(), 1);
+    let marks = &owned.segments[0].1;
+    assert_eq!((marks.len(), marks[0].shard, marks[0].committed_seq), (1, 0, 0));
+    assert_eq!(marks[0].writer_id, "writer");
+}
+
+pub(crate) async fn reconnecting_sets_nothing_back(store: AnyStore) {
+    let mut opened = open(1, 1);
+    opened.run.labels.insert("team".to_owned(), "a".to_owned());
+    store.open_attempt(&opened).await.unwrap();
+    let patch = [("team".to_owned(), Some("b".to_owned()))].into();
+    store.patch_labels(run_id(1), &patch).await.unwrap();
+    let mut commit = take(&store, 1).await;
+    commit.patch.state = Some(RunState::Finished);
+    commit.patch.last_step = Some(12);
+    store.commit(&[commit]).await.unwrap();
+    opened.now_us = 6_000;
+    store.open_attempt(&opened).await.unwrap();
+    let run = store.run(run_id(1)).await.unwrap();
+    assert_eq!(run.labels["team"], "b");
+    assert_eq!(run.state, RunState::Finished);
+    assert_eq!(run.last_step, Some(12));
+    assert_eq!((run.created_at_us, run.last_seen_us), (5_000, 6_000));
+}
+
+pub(crate) async fn a_second_writer_is_refused(store: AnyStore) {
+    store.open_attempt(&open(1, 1)).await.unwrap();
+    let mut other = open(1, 1);
+    other.writer_id = "other".to_owned();
+    let Err(StoreError::SecondWriter { shard: 0, .. }) = store.open_attempt(&other).await else { panic!() };
+    // The refused opening left nothing behind.
+    other.run.labels.insert("x".to_owned(), "y".to_owned());
+    store.open_attempt(&other).await.unwrap_err();
+    assert!(store.run(run_id(1)).await.unwrap().labels.is_empty());
+    store.open_attempt(&open(1, 1)).await.unwrap();
+}
+
+async fn conflict(store: &AnyStore, open: &OpenAttempt) -> &'static str {
+    match store.open_attempt(open).await {
+        Err(StoreError::Conflict { field, .. }) => field,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) async fn an_unrelated_launch_must_say_so(store: AnyStore) {
+    store.open_attempt(&open(1, 1)).await.unwrap();
+    let mut launch = open(1, 2);
+    assert_eq!(conflict(&store, &launch).await, "attempt.resumes");
+    launch.attempt.unrelated = true;
+    assert_eq!(store.open_attempt(&launch).await.unwrap(), OpenedAttempt { segment: 2, created: true });
+}
+
+pub(crate) async fn a_changed_declaration_is_refused(store: AnyStore) {
+    store.open_attempt(&open(1, 1)).await.unwrap();
+    store.open_attempt(&resume(1, 2, 1, 10)).await.unwrap();
+    type Change = fn(&mut OpenAttempt);
+    let changes: [(&str, Change); 11] = [
+        ("spec.sketch_dim", |open| open.attempt.spec.sketch_dim += 1),
+        ("spec.sketch_seed", |open| open.attempt.spec.sketch_seed -= 1),
+        ("spec.encoding", |open| open.attempt.spec.encoding = Encoding::F32),
+        ("spec.window_lengths", |open| open.attempt.spec.window_lengths.reverse()),
+        ("spec.groups", |open| open.attempt.spec.groups[0].tensors[0].elements += 1),
+        ("spec.kinds", |open| open.attempt.spec.kinds = vec![Kind::Update]),
+        ("spec.update_interval", |open| open.attempt.spec.update_interval += 1),
+        ("shard_count", |open| open.attempt.shard_count = 2),
+        ("attempt.resumes.step", |open| open.attempt.resumes.as_mut().unwrap().step += 1),
+        ("attempt.resumes", |open| open.attempt.resumes = None),
+        ("shard", |open| open.shard = 1),
+    ];
+    for (field, change) in changes {
+        let mut changed = resume(1, 2, 1, 10);
+        change(&mut changed);
+        assert_eq!(conflict(&store, &changed).await, field);
+    }
+    assert_eq!(conflict(&store, &resume(1, 1, 2, 10)).await, "attempt.resumes");
+    store.open_attempt(&resume(1, 3, 1, 10)).await.unwrap();
+    assert_eq!(conflict(&store, &resume(1, 3, 2, 10)).await, "attempt.resumes.attempt_id");
+}
+
+pub(crate) async fn what_is_resumed_must_exist(store: AnyStore) {
+    assert_eq!(conflict(&store, &resume(1, 2, 1, 10)).await, "attempt.resumes.attempt_id");
+    let Err(StoreError::UnknownRun(_)) = store.run(run_id(1)).await else { panic!("the refused opening left a run") };
+    store.open_attempt(&open(1, 1)).await.unwrap();
+    store.open_attempt(&open(2, 20)).await.unwrap();
+    assert_eq!(conflict(&store, &resume(1, 2, 20, 10)).await, "attempt.resumes.attempt_id");
+    assert_eq!(conflict(&store, &resume(1, 2, 2, 10)).await, "attempt.resumes.attempt_id");
+    assert_eq!(store.open_attempt(&resume(1, 2, 1, 10)).await.unwrap().segment, 2);
+}
+
+pub(crate) async fn shards_join_one_attempt(store: AnyStore) {
+    for shard in [2, 0, 1] {
+        let mut opened = open(1, 1);
+        opened.attempt.shard_count = 3;
+        opened.shard = shard;
+        opened.writer_id = format!("writer {shard}");
+        opened.run.labels.insert(format!("shard{shard}"), "here".to_owned());
+        let answer = store.open_attempt(&opened).await.unwrap();
+        assert_eq!(answer, OpenedAttempt { segment: 1, created: shard == 2 });
+    }
+    let owned = store.take_ownership(run_id(1)).await.unwrap();
+    let writers: Vec<_> = owned.segments[0].1.iter().map(|mark| (mark.shard, mark.writer_id.as_str())).collect();
+    assert_eq!(writers, [(0, "writer 0"), (1, "writer 1"), (2, "writer 2")]);
+    assert_eq!(owned.run.labels.len(), 3);
+}
+
+pub(crate) async fn marks_are_those_of_the_segment(store: AnyStore) {
+    let mut commit = owned(&store, 1).await;
+    store.open_attempt(&resume(1, 101, 100, 5)).await.unwrap();
+    commit.marks = vec![mark(1, 0, 8), mark(2, 0, 3)];
+    store.commit(&[commit]).await.unwrap();
+    let owned = store.take_ownership(run_id(1)).await.unwrap();
+    for (segment, committed_seq) in [(1, 8), (2, 3)] {
+        let marks = store.shard_marks(run_id(1), segment).await.unwrap();
+        assert_eq!((marks.len(), marks[0].committed_seq), (1, committed_seq));
+        assert_eq!(marks, owned.segments[segment as usize - 1].1);
+    }
+    assert!(store.shard_marks(run_id(1), 3).await.unwrap().is_empty());
+}
+
+pub(crate) async fn a_new_attempt_runs_again(store: AnyStore) {
+    let mut commit = owned(&store, 1).await;
+    commit.patch = RunPatch {
+        state: Some(RunState::Preempted),
+        last_step: Some(7),
+        last_seen_us: Some(9_000),
+        ..RunPatch::default()
+    };
+    commit.steps = vec![step(1, 7)];
+    store.commit(&[commit]).await.unwrap();
+    let mut again = resume(1, 101, 100, 5);
+    again.run.name = "renamed".to_owned();
+    again.run.config = serde_json::json!({"lr": 1});
+    again.now_us = 10_000;
+    store.open_attempt(&again).await.unwrap();
+    let run = store.run(run_id(1)).await.unwrap();
+    assert_eq!((run.state, run.name.as_str(), run.last_step), (RunState::Running, "renamed", None));
+    assert_eq!(run.config, serde_json::json!({"lr": 1}));
+    assert_eq!((run.created_at_us, run.last_seen_us), (5_000, 10_000));
+    let segments = store.segments(run_id(1)).await.unwrap();
+    assert_eq!((segments[0].last_step, segments[1].last_step), (Some(7), None));
+}
+
+pub(crate) async fn the_project_is_fixed(store: AnyStore) {
+    store.open_attempt(&open(1, 1)).await.unwrap();
+    let mut moved = resume(1, 2, 1, 3);
+    moved.run.project = "language".to_owned();
+    assert_eq!(conflict(&store, &moved).await, "project");
+}
+
+pub(crate) async fn concurrent_openings_agree(store: AnyStore) {
+    let openings: Vec<_> = (0..8_u32)
+        .map(|shard| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let mut opened = open(1, 1);
+                opened.attempt.shard_count = 8;
+                opened.shard = shard;
+                store.open_attempt(&opened).await.unwrap()
+            })
+        })
+        .collect();
+    let mut created = 0;
+    for opening in openings {
+        let opened = opening.await.unwrap();
+        assert_eq!(opened.segment, 1);
+        created += u32::from(opened.created);
+    }
+    assert_eq!(created, 1);
+    assert_eq!(store.take_ownership(run_id(1)).await.unwrap().segments[0].1.len(), 8);
+}

@@ -1,0 +1,86 @@
+//! What every store must do. Each backend runs the same cases; a case gets an empty store.
+
+mod attempts;
+mod commits;
+mod events;
+mod fixture;
+mod lifecycle;
+mod pages;
+mod round_trip;
+mod runs;
+mod series;
+
+/// Makes one test of every case for a backend: `$open` gives an empty store and whatever must outlive it.
+macro_rules! suite {
+    ($backend:ident, $open:path) => {
+        mod $backend {
+            suite!(@cases $open;
+                attempts::opening_is_idempotent,
+                attempts::reconnecting_sets_nothing_back,
+                attempts::a_second_writer_is_refused,
+                attempts::an_unrelated_launch_must_say_so,
+                attempts::a_changed_declaration_is_refused,
+                attempts::what_is_resumed_must_exist,
+                attempts::shards_join_one_attempt,
+                attempts::marks_are_those_of_the_segment,
+                attempts::a_new_attempt_runs_again,
+                attempts::the_project_is_fixed,
+                attempts::concurrent_openings_agree,
+                commits::marks_and_counters_move,
+                commits::a_lost_mark_rolls_back_every_run,
+                commits::a_lost_epoch_rolls_back_every_run,
+                commits::a_unique_violation_rolls_back_every_run,
+                commits::refused_data_rolls_back_every_run,
+                commits::the_sequence_and_event_ids_grow,
+                commits::a_run_comes_once_in_a_commit,
+                commits::follower_snapshots_are_replaced,
+                commits::concurrent_commits_are_each_whole,
+                commits::a_large_commit_is_whole,
+                round_trip::steps,
+                round_trip::readings,
+                round_trip::absent_and_present_readings_differ,
+                round_trip::non_finite_readings_are_refused,
+                round_trip::segments_and_runs,
+                pages::steps_over_a_rewind,
+                pages::readings_over_a_rewind,
+                pages::every_page_size_gives_the_same,
+                pages::latest_readings_are_one_a_stream,
+                series::every_metric_is_that_of_the_reading,
+                series::scalars_keep_what_they_were,
+                series::analyses_and_streams_are_kept_apart,
+                series::rollups_wholly_inside,
+                series::scalar_names_are_sorted,
+                events::order_and_paging,
+                events::events_are_filtered,
+                events::ranges,
+                runs::runs_are_filtered,
+                runs::sort_and_cursor,
+                runs::labels,
+                runs::overview,
+                lifecycle::deletion_hides_then_purges,
+                lifecycle::deletion_leaves_other_runs,
+                lifecycle::expiry,
+                lifecycle::durability,
+                lifecycle::unknown_runs,
+            );
+        }
+    };
+    (@cases $open:path; $($module:ident :: $case:ident),* $(,)?) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let (store, _keep) = $open().await;
+                crate::$module::$case(store.clone()).await;
+                store.close().await;
+            }
+        )*
+    };
+}
+
+async fn open_sqlite() -> (std::sync::Arc<dyn gradwatch_store::Store>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = gradwatch_store::sqlite::SqliteStore::open(dir.path()).await.unwrap();
+    (std::sync::Arc::new(store), dir)
+}
+
+suite!(sqlite, crate::open_sqlite);
