@@ -1,0 +1,134 @@
+//! Where frames wait for the server: one buffer per attempt, in memory today, on disk behind the same interface later.
+
+mod memory;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use memory::MemoryBuffer;
+
+use bytes::Bytes;
+
+/// What an entry costs beside its bytes: its place in the queue, its allocation's header, and the marks that the
+/// uploader keeps of frames under way. Frames that carry a few scalars only would otherwise not be bounded.
+pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 192;
+
+/// One place in the sequence: a frame, or the stretch of frames that had to be given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// A frame as it goes on the wire.
+    Frame { seq: u64, step: u64, bytes: Bytes },
+    /// Frames that are no more.
+    Dropped(Stretch),
+}
+
+/// A contiguous stretch of given-up frames; bounds are inclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub(crate) from_seq: u64,
+    pub(crate) to_seq: u64,
+    pub(crate) first_step: u64,
+    pub(crate) last_step: u64,
+}
+
+impl Entry {
+    pub(crate) fn first_seq(&self) -> u64 {
+        match self {
+            Self::Frame { seq, .. } => *seq,
+            Self::Dropped(stretch) => stretch.from_seq,
+        }
+    }
+
+    pub(crate) fn last_seq(&self) -> u64 {
+        match self {
+            Self::Frame { seq, .. } => *seq,
+            Self::Dropped(stretch) => stretch.to_seq,
+        }
+    }
+
+    /// Bytes of memory that the entry stands for.
+    pub(crate) fn cost_bytes(&self) -> usize {
+        match self {
+            Self::Frame { bytes, .. } => bytes.len() + ENTRY_OVERHEAD_BYTES,
+            Self::Dropped(_) => ENTRY_OVERHEAD_BYTES,
+        }
+    }
+
+    /// Frames that the entry still holds: 1 or 0.
+    pub(crate) fn frames(&self) -> u64 {
+        match self {
+            Self::Frame { .. } => 1,
+            Self::Dropped(_) => 0,
+        }
+    }
+
+    /// The place of the entry, without its content.
+    pub(crate) fn stretch(&self) -> Stretch {
+        match self {
+            Self::Frame { seq, step, .. } => {
+                Stretch { from_seq: *seq, to_seq: *seq, first_step: *step, last_step: *step }
+            }
+            Self::Dropped(stretch) => *stretch,
+        }
+    }
+}
+
+impl Stretch {
+    /// Grows by the stretch that follows.
+    pub(crate) fn extend(&mut self, next: Stretch) {
+        debug_assert_eq!(self.to_seq + 1, next.from_seq, "stretches are adjacent");
+        self.to_seq = next.to_seq;
+        self.last_step = next.last_step;
+    }
+}
+
+/// Bytes by what may be done with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Settled, kept only to refill the windows of a restarted server.
+    pub(crate) kept_bytes: usize,
+    /// Sent at least once, not settled: the server may have them.
+    pub(crate) in_flight_bytes: usize,
+    /// Never sent.
+    pub(crate) unsent_bytes: usize,
+}
+
+impl Usage {
+    pub(crate) fn total_bytes(&self) -> usize {
+        self.kept_bytes + self.in_flight_bytes + self.unsent_bytes
+    }
+}
+
+/// Frames of one attempt in sequence, between three marks: kept | in flight | unsent.
+///
+/// Invariant: entries are contiguous, from the oldest one held to the last one appended; every sequence number in
+/// between belongs to exactly one entry. What is not settled is never released, only replaced by the stretch that
+/// says so, and only while it was never sent (or cannot be sent at all).
+pub(crate) trait Buffer: Send {
+    /// Adds the next entry. It starts where the last one ended.
+    fn append(&mut self, entry: Entry);
+
+    /// The entry that holds `seq`, or the oldest one if that is gone already. None past the end.
+    fn read_from(&self, seq: u64) -> Option<&Entry>;
+
+    /// Everything up to `seq` was sent at least once.
+    fn mark_sent(&mut self, seq: u64);
+
+    /// Everything up to `seq`, all of it sent, is settled. Returns the number of frames this settled for the first time.
+    fn settle(&mut self, seq: u64) -> u64;
+
+    /// Forgets settled entries below `seq`; what is not settled stays.
+    fn release_below(&mut self, seq: u64);
+
+    /// Forgets the oldest settled entries until no more than `kept_bytes` of them are left.
+    fn release_kept_above(&mut self, kept_bytes: usize);
+
+    /// Gives up one contiguous stretch of the oldest unsent entries: one at least, then until it covers
+    /// `at_least_bytes`. Returns the number of frames lost.
+    fn drop_unsent(&mut self, at_least_bytes: usize) -> u64;
+
+    /// Gives up the one unsettled frame `seq`. Returns the number of frames lost: 1, or 0 if it is no such frame.
+    fn drop_frame(&mut self, seq: u64) -> u64;
+
+    /// Where the bytes are.
+    fn usage(&self) -> Usage;
+}

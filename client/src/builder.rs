@@ -1,0 +1,363 @@
+//! Describing a run. Nothing is checked before [`RunBuilder::open`].
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use gradwatch_proto::v1;
+use gradwatch_spectral::encoding::Encoding;
+use gradwatch_spectral::sketch::{DEFAULT_DIM, Sketcher};
+use tonic::transport::Endpoint;
+use uuid::Uuid;
+
+use crate::buffer::ENTRY_OVERHEAD_BYTES;
+use crate::error::OpenError;
+use crate::run::Run;
+use crate::spec::{Group, Kind, Spec};
+use crate::validate::{check_name, text_problem};
+
+/// The window length unless one is given.
+pub const DEFAULT_WINDOW: u32 = 10;
+/// Memory for frames unless another amount is given.
+pub const DEFAULT_BUFFER_BYTES: usize = 64 << 20;
+/// How long [`Run::close`] waits unless told otherwise.
+pub const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a server may go without acknowledging frames it was sent, unless told otherwise.
+pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Keeps deadlines inside what a clock can say.
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+const WINDOW_LENGTHS: std::ops::RangeInclusive<u32> = 3..=64;
+
+/// What a run is. Made by [`Run::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens before `open`"]
+pub struct RunBuilder {
+    server: String,
+    project: String,
+    name: String,
+    labels: BTreeMap<String, String>,
+    config: serde_json::Value,
+    run_id: Option<Uuid>,
+    resume_from: Option<(Uuid, u64)>,
+    unrelated: bool,
+    groups: Vec<(String, Vec<(String, u64)>)>,
+    kinds: Vec<Kind>,
+    windows: Vec<u32>,
+    sketch_dim: usize,
+    seed: u64,
+    encoding: Encoding,
+    update_interval: u32,
+    buffer_bytes: usize,
+    close_timeout: Duration,
+    stall_timeout: Duration,
+}
+
+/// What the training thread works by.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) spec: Spec,
+    pub(crate) sketcher: Sketcher,
+    pub(crate) run_id: Uuid,
+    pub(crate) resumes: Option<(Uuid, u64)>,
+    pub(crate) unrelated: bool,
+    pub(crate) close_timeout: Duration,
+}
+
+/// What the uploader works by.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) endpoint: Endpoint,
+    /// The request that opens an attempt, but for the attempt.
+    pub(crate) request: v1::OpenRunRequest,
+    pub(crate) buffer_bytes: usize,
+    pub(crate) stall_timeout: Duration,
+}
+
+impl RunBuilder {
+    pub(crate) fn new(server: String) -> Self {
+        Self {
+            server,
+            project: String::new(),
+            name: String::new(),
+            labels: BTreeMap::new(),
+            config: serde_json::Value::Object(serde_json::Map::new()),
+            run_id: None,
+            resume_from: None,
+            unrelated: false,
+            groups: Vec::new(),
+            kinds: vec![Kind::Update],
+            windows: Vec::new(),
+            sketch_dim: DEFAULT_DIM,
+            seed: 0,
+            encoding: Encoding::default(),
+            update_interval: 1,
+            buffer_bytes: DEFAULT_BUFFER_BYTES,
+            close_timeout: DEFAULT_CLOSE_TIMEOUT,
+            stall_timeout: DEFAULT_STALL_TIMEOUT,
+        }
+    }
+
+    /// The project that the run belongs to. Required.
+    pub fn project(mut self, project: impl Into<String>) -> Self {
+        self.project = project.into();
+        self
+    }
+
+    /// The run's name, which need not be unique. Required.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// A label to find the run by. A second value for a key replaces the first.
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Hyperparameters and whatever else identifies the job: a JSON object. Default `{}`.
+    pub fn config(mut self, config: serde_json::Value) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// The run's id, to be able to resume it. Random by default.
+    pub fn run_id(mut self, run_id: Uuid) -> Self {
+        self.run_id = Some(run_id);
+        self
+    }
+
+    /// This launch continues an attempt of the same run, whose last step that still stands is `step`.
+    pub fn resume_from(mut self, attempt_id: Uuid, step: u64) -> Self {
+        self.resume_from = Some((attempt_id, step));
+        self
+    }
+
+    /// This launch resumes nothing and may all the same join a run that has attempts: it replaces their line.
+    pub fn unrelated(mut self) -> Self {
+        self.unrelated = true;
+        self
+    }
+
+    /// A set of parameters watched together, at least one for a run: its tensors' names and their number of elements.
+    pub fn group<N: Into<String>>(
+        mut self,
+        name: impl Into<String>,
+        tensors: impl IntoIterator<Item = (N, usize)>,
+    ) -> Self {
+        let tensors = tensors.into_iter().map(|(name, elements)| (name.into(), elements as u64)).collect();
+        self.groups.push((name.into(), tensors));
+        self
+    }
+
+    /// What will be sketched of the groups. Default: updates only.
+    pub fn kinds(mut self, kinds: impl IntoIterator<Item = Kind>) -> Self {
+        self.kinds = kinds.into_iter().collect();
+        self
+    }
+
+    /// A window length W, 3 to 64. May be repeated; the first is the default of every query.
+    pub fn window(mut self, length: u32) -> Self {
+        self.windows.push(length);
+        self
+    }
+
+    /// d, the size of a sketch: a power of two from 64 to 65,536.
+    pub fn sketch_dim(mut self, dim: usize) -> Self {
+        self.sketch_dim = dim;
+        self
+    }
+
+    /// The sketch's seed. Sketches of one seed and dimension can be compared. Default 0.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// How sketches travel. Default [`Encoding::F16`].
+    pub fn encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// n, the optimizer steps between two rows. Parameters and gradients in between are not looked at. Default 1.
+    pub fn update_interval(mut self, steps: u32) -> Self {
+        self.update_interval = steps;
+        self
+    }
+
+    /// Memory for frames until the server has committed them, and for those it may ask for again. The hand-over from
+    /// the training thread may take a quarter of this on top. At least 4 × (longest window + 1) × frame size.
+    pub fn buffer_bytes(mut self, bytes: usize) -> Self {
+        self.buffer_bytes = bytes;
+        self
+    }
+
+    /// How long [`Run::close`] waits for the server.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = timeout;
+        self
+    }
+
+    /// How long a server may go without acknowledging frames it was sent before the client connects anew.
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = timeout;
+        self
+    }
+
+    /// Starts the run and its uploader. The network is not touched here.
+    ///
+    /// # Errors
+    /// [`OpenError::Argument`] and [`OpenError::BufferTooSmall`] name the argument at fault; [`OpenError::Uploader`]
+    /// when the machine refuses a thread.
+    pub fn open(self) -> Result<Run, OpenError> {
+        let (plan, delivery) = self.check()?;
+        Run::start(plan, delivery)
+    }
+
+    fn check(self) -> Result<(Plan, Delivery), OpenError> {
+        let endpoint = check_server(&self.server)?;
+        check_name("project", &self.project)?;
+        check_name("name", &self.name)?;
+        for (key, value) in &self.labels {
+            let field = || format!("label {key:?}");
+            check_name(field(), key)?;
+            if let Some(problem) = text_problem(value) {
+                return Err(OpenError::argument(field(), format!("its value {problem}")));
+            }
+        }
+        if !self.config.is_object() {
+            return Err(OpenError::argument("config", "is not a JSON object"));
+        }
+        let config_json = self.config.to_string();
+        // Postgres refuses NUL inside JSON as well; this is how it is written there.
+        if config_json.contains("\\u0000") {
+            return Err(OpenError::argument("config", "holds a NUL character"));
+        }
+        if self.unrelated && self.resume_from.is_some() {
+            return Err(OpenError::argument("unrelated", "contradicts resume_from"));
+        }
+        if let Some((_, step)) = self.resume_from
+            && step > crate::validate::MAX_STEP
+        {
+            return Err(OpenError::argument("resume_from", format!("step {step} is not below 2^53")));
+        }
+        if self.stall_timeout.is_zero() || self.stall_timeout > MAX_TIMEOUT {
+            return Err(OpenError::argument("stall_timeout", "is not between 0 and a day"));
+        }
+        if self.close_timeout > MAX_TIMEOUT {
+            return Err(OpenError::argument("close_timeout", "is longer than a day"));
+        }
+        let sketcher = Sketcher::new(self.sketch_dim, self.seed)
+            .map_err(|error| OpenError::argument("sketch_dim", error.to_string()))?;
+        let spec = Spec {
+            sketch_dim: self.sketch_dim,
+            sketch_seed: self.seed,
+            encoding: self.encoding,
+            window_lengths: check_windows(self.windows)?,
+            groups: check_groups(self.groups)?,
+            kinds: check_kinds(self.kinds)?,
+            update_interval: self.update_interval,
+        };
+        if spec.update_interval == 0 {
+            return Err(OpenError::argument("update_interval", "is zero"));
+        }
+        check_buffer(&spec, self.buffer_bytes)?;
+        let run_id = self.run_id.unwrap_or_else(Uuid::new_v4);
+        let request = v1::OpenRunRequest {
+            run_id: run_id.to_string(),
+            project: self.project,
+            name: self.name,
+            labels: self.labels,
+            config_json,
+            attempt: None,
+            // Replicated training: one process sees every parameter.
+            shard: 0,
+            shard_count: 1,
+            writer_id: Uuid::new_v4().to_string(),
+            spec: Some(spec.to_wire()),
+        };
+        let delivery =
+            Delivery { endpoint, request, buffer_bytes: self.buffer_bytes, stall_timeout: self.stall_timeout };
+        let plan = Plan {
+            spec,
+            sketcher,
+            run_id,
+            resumes: self.resume_from,
+            unrelated: self.unrelated,
+            close_timeout: self.close_timeout,
+        };
+        Ok((plan, delivery))
+    }
+}
+
+fn check_server(server: &str) -> Result<Endpoint, OpenError> {
+    let problem = |problem: String| OpenError::argument("server", format!("{server:?} {problem}"));
+    let endpoint = Endpoint::from_shared(server.to_owned()).map_err(|error| problem(format!("is no URL: {error}")))?;
+    match (endpoint.uri().scheme_str(), endpoint.uri().host()) {
+        (Some("http"), Some(_)) => Ok(endpoint),
+        _ => Err(problem("is not of the form http://host:port".to_owned())),
+    }
+}
+
+fn check_windows(windows: Vec<u32>) -> Result<Vec<u32>, OpenError> {
+    if windows.is_empty() {
+        return Ok(vec![DEFAULT_WINDOW]);
+    }
+    for (i, window) in windows.iter().enumerate() {
+        if !WINDOW_LENGTHS.contains(window) {
+            return Err(OpenError::argument("window", format!("{window} is not between 3 and 64")));
+        }
+        if windows[..i].contains(window) {
+            return Err(OpenError::argument("window", format!("{window} was given twice")));
+        }
+    }
+    Ok(windows)
+}
+
+fn check_kinds(kinds: Vec<Kind>) -> Result<Vec<Kind>, OpenError> {
+    if kinds.is_empty() {
+        return Err(OpenError::argument("kinds", "is empty"));
+    }
+    match kinds.iter().enumerate().find(|(i, kind)| kinds[..*i].contains(kind)) {
+        Some((_, kind)) => Err(OpenError::argument("kinds", format!("{kind} was given twice"))),
+        None => Ok(kinds),
+    }
+}
+
+fn check_groups(groups: Vec<(String, Vec<(String, u64)>)>) -> Result<Vec<Group>, OpenError> {
+    if groups.is_empty() {
+        return Err(OpenError::argument("group", "none was declared"));
+    }
+    let mut names = HashSet::new();
+    for (group, tensors) in &groups {
+        let group_field = format!("group {group:?}");
+        check_name(&group_field, group)?;
+        if !names.insert(group) {
+            return Err(OpenError::argument(group_field, "was given twice"));
+        }
+        if tensors.is_empty() {
+            return Err(OpenError::argument(group_field, "has no tensors"));
+        }
+        let mut tensor_names = HashSet::new();
+        for (tensor, elements) in tensors {
+            let field = format!("{group_field}: tensor {tensor:?}");
+            check_name(&field, tensor)?;
+            if *elements == 0 {
+                return Err(OpenError::argument(field, "has no elements"));
+            }
+            if !tensor_names.insert(tensor) {
+                return Err(OpenError::argument(field, "was given twice"));
+            }
+        }
+    }
+    Ok(groups.into_iter().map(|(name, tensors)| Group::new(name, tensors)).collect())
+}
+
+/// A quarter of the buffer must hold what the server may ask for again: the longest window and one frame more.
+fn check_buffer(spec: &Spec, given: usize) -> Result<(), OpenError> {
+    let rows = spec.window_lengths.iter().max().map_or(0, |&longest| longest as usize) + 1;
+    let frame_bytes = spec.frame_bytes() + ENTRY_OVERHEAD_BYTES;
+    let needed = frame_bytes.saturating_mul(4 * rows);
+    if given < needed { Err(OpenError::BufferTooSmall { given, needed, rows, frame_bytes }) } else { Ok(()) }
+}

@@ -1,0 +1,144 @@
+//! What a user can do wrong. Nothing here ever comes from the network.
+
+use std::sync::Arc;
+
+use crate::spec::Kind;
+
+/// Why a run was not opened: an argument, named by the builder's method, or the machine has no thread to give.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpenError {
+    /// An argument of the builder is missing or outside its range.
+    #[error("{field}: {problem}")]
+    Argument {
+        /// The builder's method at fault, such as `group "hidden": tensor "W"`.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The buffer does not hold what a restarted server may ask for again.
+    #[error(
+        "buffer_bytes: {given} is too small; {needed} holds the longest window four times ({rows} frames of up to \
+         {frame_bytes} bytes each)"
+    )]
+    BufferTooSmall {
+        /// The argument.
+        given: usize,
+        /// The least that is accepted: 4 × (longest window + 1) × frame size.
+        needed: usize,
+        /// The longest window + 1.
+        rows: usize,
+        /// Bytes of one frame with a payload for every group and kind.
+        frame_bytes: usize,
+    },
+    /// The uploader's thread or its runtime could not be started.
+    #[error("the uploader could not be started")]
+    Uploader(#[source] Arc<std::io::Error>),
+}
+
+impl OpenError {
+    pub(crate) fn argument(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Argument { field: field.into(), problem: problem.into() }
+    }
+}
+
+/// Why a submission was refused. Nothing of it was taken: no sequence number, no base, no scalar.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The step does not fit the protocol.
+    #[error("step: {step} is not below 2^53")]
+    StepTooLarge {
+        /// The step.
+        step: u64,
+    },
+    /// A learning rate or weight decay is negative.
+    #[error("{field}: {value} is negative")]
+    Negative {
+        /// `learning_rate` or `weight_decay`.
+        field: &'static str,
+        /// The value, as text.
+        value: String,
+    },
+    /// A scalar's name is empty, too long or holds a control character.
+    #[error("scalar {name:?}: {problem}")]
+    ScalarName {
+        /// The name, shortened.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A frame carries more scalars than the protocol has room for.
+    #[error("scalars: {count} in one frame, at most {limit}")]
+    TooManyScalars {
+        /// Number of scalars in the frame.
+        count: usize,
+        /// The most that is accepted.
+        limit: usize,
+    },
+    /// A name was given twice in one frame.
+    #[error("{what} {name:?} was given twice in one frame")]
+    Duplicate {
+        /// `scalar`, `parameters of group`, `gradient of group` or `optimizer values of group`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The group was not declared when the run was opened.
+    #[error("group {group:?} was not declared when the run was opened")]
+    UnknownGroup {
+        /// The group's name.
+        group: String,
+    },
+    /// The kind was not declared when the run was opened.
+    #[error("kind {kind} was not declared when the run was opened")]
+    UndeclaredKind {
+        /// The kind.
+        kind: Kind,
+    },
+    /// The group has no such tensor.
+    #[error("group {group:?} has no tensor {tensor:?}")]
+    UnknownTensor {
+        /// The group's name.
+        group: String,
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// Nothing was given of one of the group's tensors.
+    #[error("group {group:?}: tensor {tensor:?} is missing")]
+    MissingTensor {
+        /// The group's name.
+        group: String,
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// The slices of a tensor do not cover it exactly once.
+    #[error("group {group:?}: tensor {tensor:?} has {elements} elements; what was given {problem} element {at}")]
+    Coverage {
+        /// The group's name.
+        group: String,
+        /// The tensor's name.
+        tensor: String,
+        /// The declared number of elements.
+        elements: u64,
+        /// `lacks`, `repeats` or `goes past`.
+        problem: &'static str,
+        /// Flat index of the first element at fault; for `goes past` that of the last declared one.
+        at: u64,
+    },
+    /// The frame would take more than half the hand-over queue.
+    #[error("the frame may take {bytes} bytes, at most {limit} (an eighth of buffer_bytes)")]
+    FrameTooLarge {
+        /// The most the frame may take, encoded.
+        bytes: usize,
+        /// The most that is accepted.
+        limit: usize,
+    },
+    /// Training went back more often than the uploader, cut off from its server, can hold apart.
+    #[error("step: training went back {pending} times and the server has not seen those attempts yet")]
+    TooManyRewinds {
+        /// Attempts waiting for the server.
+        pending: usize,
+    },
+    /// The uploader's thread has ended.
+    #[error("the run is closed")]
+    Closed,
+}

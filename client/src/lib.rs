@@ -1,0 +1,56 @@
+//! The gradwatch client: two lines in a training loop.
+//!
+//! A [`Run`] turns parameters into sketches of their updates and hands them to a thread of its own, which delivers
+//! them to a gradwatch server. Training is never blocked and never sees an error from the network: a dead, slow or
+//! lying server costs at most [`RunBuilder::buffer_bytes`] (and a quarter of it for the hand-over); what does not fit
+//! is dropped in one stretch, counted, and marked on the run.
+//!
+//! ```no_run
+//! use gradwatch_client::{Encoding, Frame, Run};
+//!
+//! let mut weights = vec![0.0_f32; 1 << 20];
+//! let mut run = Run::builder("http://127.0.0.1:7700")
+//!     .project("vision")
+//!     .name("resnet-50")
+//!     .label("host", "node-3")
+//!     .config(serde_json::json!({"batch_size": 256}))
+//!     .group("hidden", [("W", weights.len())])
+//!     .window(20)
+//!     .encoding(Encoding::F16)
+//!     .open()?;
+//! for step in 0..1000 {
+//!     weights[0] += 0.1; // one training step
+//!     let frame = Frame::new().learning_rate(0.1).scalar("loss", 1.5).parameters("hidden", [("W", &weights)]);
+//!     if let Err(error) = run.submit(step, frame) {
+//!         eprintln!("gradwatch: {error}"); // a mistake in the call; training may ignore it
+//!     }
+//! }
+//! println!("{}", run.close());
+//! # Ok::<(), gradwatch_client::OpenError>(())
+//! ```
+
+mod buffer;
+mod builder;
+mod composer;
+mod error;
+mod frame;
+mod handover;
+#[cfg(test)]
+mod random;
+mod run;
+mod shared;
+mod spec;
+mod status;
+mod uploader;
+mod validate;
+
+pub use builder::{DEFAULT_BUFFER_BYTES, DEFAULT_CLOSE_TIMEOUT, DEFAULT_STALL_TIMEOUT, DEFAULT_WINDOW, RunBuilder};
+pub use error::{OpenError, SubmitError};
+pub use frame::{Frame, TensorSlice};
+pub use gradwatch_spectral::encoding::Encoding;
+pub use gradwatch_spectral::sketch::DEFAULT_DIM;
+pub use run::{Outcome, Run};
+pub use spec::Kind;
+pub use status::{CloseReport, Status};
+pub use uuid::Uuid;
+pub use validate::{MAX_NAME_BYTES, MAX_SCALARS_PER_FRAME};

@@ -1,0 +1,244 @@
+//! The run as the training loop sees it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use gradwatch_proto::v1;
+use prost::Message as _;
+use uuid::Uuid;
+
+use crate::builder::{Delivery, Plan, RunBuilder};
+use crate::composer::{Checked, Composer, check};
+use crate::error::{OpenError, SubmitError};
+use crate::frame::Frame;
+use crate::handover::{Handover, Message};
+use crate::shared::Shared;
+use crate::spec::{Kind, Spec};
+use crate::status::{CloseReport, Status};
+use crate::uploader;
+
+/// How long the uploader may go on after a run is dropped without being closed.
+const DROP_FLUSH: Duration = Duration::from_secs(2);
+/// Attempts that may wait for an absent server. Each costs memory beside the buffer.
+const MAX_PENDING_ATTEMPTS: usize = 64;
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it was to do.
+    Finished,
+    /// It failed.
+    Failed,
+    /// It was stopped by its scheduler and may come back.
+    Preempted,
+}
+
+/// A training job that is being watched.
+///
+/// Dropping it without [`Run::close`] does not say that the job is over (the server will notice the silence) and does
+/// not wait; the uploader goes on for at most 2 s.
+pub struct Run {
+    spec: Spec,
+    composer: Composer,
+    handover: Handover,
+    shared: Arc<Shared>,
+    uploader_ended: Receiver<()>,
+    run_id: Uuid,
+    attempt_id: Uuid,
+    started_at_us: i64,
+    /// The attempt's last step; before its first frame the step it resumes.
+    last_step: Option<u64>,
+    last_seq: u64,
+    close_timeout: Duration,
+    closed: bool,
+}
+
+impl Run {
+    /// Describes a run that will be delivered to `server`, such as `http://127.0.0.1:7700`.
+    pub fn builder(server: impl Into<String>) -> RunBuilder {
+        RunBuilder::new(server.into())
+    }
+
+    pub(crate) fn start(plan: Plan, delivery: Delivery) -> Result<Self, OpenError> {
+        let shared = Arc::new(Shared::new());
+        let queue_limit_bytes = delivery.buffer_bytes / 4;
+        let (messages, uploader_ended) =
+            uploader::start(delivery, shared.clone()).map_err(|error| OpenError::Uploader(Arc::new(error)))?;
+        let composer = Composer::new(plan.sketcher, plan.spec.groups.len());
+        let mut run = Self {
+            spec: plan.spec,
+            composer,
+            handover: Handover::new(messages, shared.clone(), queue_limit_bytes),
+            shared,
+            uploader_ended,
+            run_id: plan.run_id,
+            attempt_id: Uuid::new_v4(),
+            started_at_us: now_us(),
+            last_step: plan.resumes.map(|(_, step)| step),
+            last_seq: 0,
+            close_timeout: plan.close_timeout,
+            closed: false,
+        };
+        // An uploader that has ended already shows as `SubmitError::Closed` at the first submission.
+        let _ = run.hand_over_attempt(plan.resumes, plan.unrelated);
+        Ok(run)
+    }
+
+    /// The run's id.
+    #[must_use]
+    pub fn run_id(&self) -> Uuid {
+        self.run_id
+    }
+
+    /// The current attempt's id, which changes when training goes back to an earlier step.
+    #[must_use]
+    pub fn attempt_id(&self) -> Uuid {
+        self.attempt_id
+    }
+
+    /// Whether [`Run::submit`] would look at this group's parameters (or gradient) at `step`: lets a caller save the
+    /// copy when the update interval has not passed.
+    ///
+    /// # Errors
+    /// [`SubmitError::UnknownGroup`], [`SubmitError::UndeclaredKind`].
+    pub fn is_due(&self, kind: Kind, group: &str, step: u64) -> Result<bool, SubmitError> {
+        if !self.spec.kinds.contains(&kind) {
+            return Err(SubmitError::UndeclaredKind { kind });
+        }
+        let group = self.spec.group(group)?;
+        let rewinds = self.last_step.is_some_and(|last| step <= last);
+        Ok(rewinds
+            || match kind {
+                Kind::Update => self.composer.parameters_due(&self.spec, group, step),
+                Kind::Gradient => self.composer.gradient_due(&self.spec, group, step),
+            })
+    }
+
+    /// Hands over what is said about one step. Costs the sketching of the tensors in it; waits for nothing.
+    ///
+    /// - The first parameters of a group give the base only; every later submission gives an update from the one
+    ///   before. Parameters that are not finite make that update and the next one non-finite.
+    /// - A `step` at or below the last one means that training went back: a new attempt begins, which resumes this one
+    ///   at `step − 1`, and bases are taken anew. At step 0 nothing is left to resume, so it replaces the whole line.
+    ///
+    /// # Errors
+    /// Only for mistakes in the call, see [`SubmitError`]; nothing of the frame is taken then. Training may ignore
+    /// them. What the network does is no error: see [`Run::status`].
+    pub fn submit(&mut self, step: u64, frame: Frame<'_>) -> Result<(), SubmitError> {
+        let checked = check(&self.spec, step, &frame)?;
+        let scalar_bytes: usize = frame.scalars.iter().map(|(name, _)| Spec::scalar_bytes(name)).sum();
+        self.handover.check_size(self.spec.frame_bytes() + scalar_bytes)?;
+        if self.last_step.is_some_and(|last| step <= last) {
+            self.rewind(step)?;
+        }
+        self.take(step, &frame, checked)
+    }
+
+    fn take(&mut self, step: u64, frame: &Frame<'_>, checked: Checked<'_>) -> Result<(), SubmitError> {
+        let payloads = self.composer.payloads(&self.spec, step, &checked);
+        let mut wire = checked.into_wire(step, frame, payloads);
+        self.last_seq += 1;
+        self.last_step = Some(step);
+        wire.seq = self.last_seq;
+        wire.wall_time_us = now_us();
+        self.shared.submitted.fetch_add(1, Relaxed);
+        self.handover.frame(wire.seq, step, wire.encode_to_vec().into())
+    }
+
+    fn rewind(&mut self, step: u64) -> Result<(), SubmitError> {
+        let pending = self.shared.pending_attempts.load(Relaxed);
+        if pending >= MAX_PENDING_ATTEMPTS {
+            return Err(SubmitError::TooManyRewinds { pending });
+        }
+        let resumes = step.checked_sub(1).map(|last| (self.attempt_id, last));
+        self.attempt_id = Uuid::new_v4();
+        // Attempts are ordered by this where nothing else orders them, whatever the clock does.
+        self.started_at_us = now_us().max(self.started_at_us.saturating_add(1));
+        self.last_step = None;
+        self.last_seq = 0;
+        self.composer.reset();
+        self.hand_over_attempt(resumes, resumes.is_none())
+    }
+
+    fn hand_over_attempt(&mut self, resumes: Option<(Uuid, u64)>, unrelated: bool) -> Result<(), SubmitError> {
+        let resumes = resumes.map(|(attempt, step)| v1::Resumes { attempt_id: attempt.to_string(), step });
+        let (attempt_id, started_at_us) = (self.attempt_id.to_string(), self.started_at_us);
+        self.handover.attempt(v1::Attempt { attempt_id, started_at_us, resumes, unrelated })
+    }
+
+    /// Where the run stands. Never waits.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.shared.status()
+    }
+
+    /// Ends the run as finished: delivers what is left, up to the close timeout, and says what was not delivered.
+    pub fn close(self) -> CloseReport {
+        self.close_with(Outcome::Finished)
+    }
+
+    /// Ends the run with an outcome, see [`Run::close`].
+    pub fn close_with(mut self, outcome: Outcome) -> CloseReport {
+        self.closed = true;
+        let outcome = match outcome {
+            Outcome::Finished => v1::Outcome::Finished,
+            Outcome::Failed => v1::Outcome::Failed,
+            Outcome::Preempted => v1::Outcome::Preempted,
+        };
+        let deadline = Instant::now() + self.close_timeout;
+        // Nobody to tell means nobody to wait for either: an uploader that has ended, for whatever reason, has dropped
+        // its end of both channels. Otherwise it ends when it is done, and at the deadline at the latest.
+        let _ = self.handover.end(Message::Finish { outcome, deadline });
+        let _ = self.uploader_ended.recv_timeout(self.close_timeout);
+        self.report(Instant::now() >= deadline)
+    }
+
+    fn report(&self, timed_out: bool) -> CloseReport {
+        let status = self.shared.status();
+        let words = self.shared.words();
+        let undelivered = status.submitted.saturating_sub(status.settled + status.dropped + status.rejected);
+        let incomplete = undelivered > 0 || !self.shared.finished.load(Relaxed);
+        let reason = words.refusal.or_else(|| {
+            let cause = words.interruption.unwrap_or_else(|| "the server did not answer in time".to_owned());
+            let waited = if timed_out { format!(" within {:?}", self.close_timeout) } else { String::new() };
+            incomplete.then(|| format!("the run's end was not confirmed{waited}: {cause}"))
+        });
+        CloseReport {
+            submitted: status.submitted,
+            settled: status.settled,
+            dropped: status.dropped,
+            rejected: status.rejected,
+            undelivered,
+            reason,
+            rejections: words.rejections.into(),
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if !self.closed {
+            // An uploader that has ended needs no telling.
+            let _ = self.handover.end(Message::Stop { deadline: Instant::now() + DROP_FLUSH });
+        }
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("run_id", &self.run_id)
+            .field("attempt_id", &self.attempt_id)
+            .field("last_step", &self.last_step)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+fn now_us() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,256 @@
+//! One attempt's frames on their way: what to send next, and what the server's answers mean.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use gradwatch_proto::v1::{self, client_message::Message};
+use prost::Message as _;
+
+use crate::buffer::{Buffer, Entry, MemoryBuffer, Usage};
+use crate::shared::Shared;
+
+/// A batch is sent once it has so many bytes or frames.
+const BATCH_BYTES: usize = 256 << 10;
+const BATCH_FRAMES: usize = 64;
+/// The envelope of a message, and of each frame in it, at their largest.
+const ENVELOPE_BYTES: usize = 16;
+/// How often a server may have frames sent again without moving its mark.
+const MAX_RESENDS: u32 = 256;
+
+/// The server said what cannot be: the words for it.
+pub(super) type Fault = &'static str;
+
+/// Invariant: `settled_seq` ≤ `sent_seq` ≤ `appended_seq`, and none of them ever falls. The server moves only the
+/// first, and only up to the second; `cursor_seq` alone goes back, when the server asks for frames again. So whatever
+/// a server says, an unsettled frame stays until it is acknowledged, and no more than `in_flight_limit_bytes` of them
+/// (or one frame) were ever sent.
+pub(super) struct Attempt {
+    pub(super) header: v1::Attempt,
+    buffer: Box<dyn Buffer>,
+    shared: Arc<Shared>,
+    /// Also the bound of what is kept for refilling.
+    in_flight_limit_bytes: usize,
+    appended_seq: u64,
+    sent_seq: u64,
+    settled_seq: u64,
+    cursor_seq: u64,
+    /// Nothing will be appended any more.
+    complete: bool,
+    /// The server has opened it at least once.
+    opened: bool,
+    refused: bool,
+    /// Rejected frames above the settled mark, each counted once however often it is resent.
+    rejected: BTreeSet<u64>,
+    resends: u32,
+}
+
+impl Attempt {
+    pub(super) fn new(header: v1::Attempt, shared: Arc<Shared>, in_flight_limit_bytes: usize) -> Self {
+        Self {
+            header,
+            buffer: Box::new(MemoryBuffer::default()),
+            shared,
+            in_flight_limit_bytes,
+            appended_seq: 0,
+            sent_seq: 0,
+            settled_seq: 0,
+            cursor_seq: 1,
+            complete: false,
+            opened: false,
+            refused: false,
+            rejected: BTreeSet::new(),
+            resends: 0,
+        }
+    }
+
+    pub(super) fn append(&mut self, entry: Entry) {
+        self.appended_seq = entry.last_seq();
+        if !self.refused {
+            self.buffer.append(entry);
+        }
+    }
+
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// The server wants nothing of it any more: what is left was not delivered.
+    pub(super) fn refuse(&mut self) {
+        self.refused = true;
+        self.buffer = Box::new(MemoryBuffer::default());
+        self.rejected.clear();
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Complete, known to the server and settled to the end.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.complete && self.opened && self.settled_seq == self.appended_seq
+    }
+
+    /// The server has something to acknowledge, or would have if it took what we send.
+    pub(super) fn awaits_answer(&self) -> bool {
+        self.settled_seq < self.appended_seq
+    }
+
+    /// Everything was sent on this stream.
+    pub(super) fn is_sent(&self) -> bool {
+        self.cursor_seq > self.appended_seq
+    }
+
+    pub(super) fn last_seq(&self) -> u64 {
+        self.appended_seq
+    }
+
+    pub(super) fn usage(&self) -> Usage {
+        self.buffer.usage()
+    }
+
+    /// Gives up one stretch of unsent frames, see [`Buffer::drop_unsent`].
+    pub(super) fn drop_unsent(&mut self, at_least_bytes: usize) {
+        let frames = self.buffer.drop_unsent(at_least_bytes);
+        self.shared.dropped.fetch_add(frames, Relaxed);
+    }
+
+    pub(super) fn on_opened(&mut self, opened: &v1::Opened) -> Result<(), Fault> {
+        self.settle(opened.committed_seq)?;
+        self.opened = true;
+        self.cursor_seq = opened.resend_from_seq.clamp(1, self.settled_seq + 1);
+        self.resends = 0;
+        Ok(())
+    }
+
+    /// Whether the mark moved.
+    pub(super) fn on_ack(&mut self, ack: &v1::Ack) -> Result<bool, Fault> {
+        if ack.keep_from_seq > ack.committed_seq.saturating_add(1) {
+            return Err("Ack.keep_from_seq is beyond committed_seq + 1");
+        }
+        let moved = ack.committed_seq > self.settled_seq;
+        self.settle(ack.committed_seq)?;
+        self.buffer.release_below(ack.keep_from_seq);
+        Ok(moved)
+    }
+
+    fn settle(&mut self, committed_seq: u64) -> Result<(), Fault> {
+        if committed_seq < self.settled_seq {
+            return Err("committed_seq went back");
+        }
+        if committed_seq > self.sent_seq {
+            return Err("committed_seq is beyond what was sent");
+        }
+        if committed_seq > self.settled_seq {
+            self.resends = 0;
+        }
+        let frames = self.buffer.settle(committed_seq);
+        let above = self.rejected.split_off(&(committed_seq + 1));
+        let rejected = std::mem::replace(&mut self.rejected, above).len() as u64;
+        self.settled_seq = committed_seq;
+        self.shared.settled.fetch_add(frames - rejected, Relaxed);
+        // A server that never lets go would fill the buffer with what it has already.
+        self.buffer.release_kept_above(self.in_flight_limit_bytes);
+        Ok(())
+    }
+
+    pub(super) fn on_resend(&mut self, resend: &v1::Resend) -> Result<(), Fault> {
+        if resend.from_seq == 0 || resend.from_seq > self.sent_seq + 1 {
+            return Err("Resend.from_seq is not among what was sent");
+        }
+        // Otherwise it is to be sent anyway: this one crossed the answer to an earlier one.
+        if resend.from_seq < self.cursor_seq {
+            self.cursor_seq = resend.from_seq;
+            self.resends += 1;
+        }
+        if self.resends > MAX_RESENDS { Err("Resend again and again without an Ack that moves") } else { Ok(()) }
+    }
+
+    /// Whether this was news.
+    pub(super) fn on_rejected(&mut self, seq: u64) -> Result<bool, Fault> {
+        if seq == 0 || seq > self.sent_seq {
+            return Err("Rejected.seq is not among what was sent");
+        }
+        if seq <= self.settled_seq || !matches!(self.buffer.read_from(seq), Some(Entry::Frame { .. })) {
+            return Ok(false);
+        }
+        let news = self.rejected.insert(seq);
+        self.shared.rejected.fetch_add(news.into(), Relaxed);
+        Ok(news)
+    }
+
+    /// Whether [`Attempt::next_message`] has something.
+    pub(super) fn can_send(&self) -> bool {
+        self.buffer.read_from(self.cursor_seq).is_some_and(|entry| self.has_room_for(entry))
+    }
+
+    fn has_room_for(&self, entry: &Entry) -> bool {
+        let in_flight_bytes = self.buffer.usage().in_flight_bytes;
+        entry.last_seq() <= self.sent_seq
+            || in_flight_bytes == 0
+            || in_flight_bytes + entry.cost_bytes() <= self.in_flight_limit_bytes
+    }
+
+    /// The next batch or stretch, at most `max_message_bytes` long. A frame that is longer by itself can never be
+    /// delivered and is given up.
+    pub(super) fn next_message(&mut self, max_message_bytes: usize) -> Option<Message> {
+        let batch_bytes = max_message_bytes.min(BATCH_BYTES);
+        let mut frames = Vec::new();
+        let mut message_bytes = ENVELOPE_BYTES;
+        while frames.len() < BATCH_FRAMES {
+            let Some(entry) = self.buffer.read_from(self.cursor_seq).filter(|entry| self.has_room_for(entry)) else {
+                break;
+            };
+            match entry {
+                Entry::Dropped(_) if !frames.is_empty() => break,
+                Entry::Dropped(stretch) => {
+                    let stretch = *stretch;
+                    // Of a stretch that is resent in part, first_step stays that of the whole.
+                    let from_seq = stretch.from_seq.max(self.cursor_seq);
+                    self.mark_sent(stretch.to_seq);
+                    return Some(Message::Dropped(v1::Dropped {
+                        from_seq,
+                        to_seq: stretch.to_seq,
+                        first_step: stretch.first_step,
+                        last_step: stretch.last_step,
+                    }));
+                }
+                Entry::Frame { seq, bytes, .. } => {
+                    let seq = *seq;
+                    let frame_bytes = bytes.len() + ENVELOPE_BYTES;
+                    if !frames.is_empty() && message_bytes + frame_bytes > batch_bytes {
+                        break;
+                    }
+                    // Decoding copies the names of scalars; sketches stay slices of the buffered bytes.
+                    match v1::Frame::decode(bytes.clone()) {
+                        Ok(frame) if message_bytes + frame_bytes <= max_message_bytes => frames.push(frame),
+                        _ => {
+                            self.give_up(seq);
+                            continue;
+                        }
+                    }
+                    message_bytes += frame_bytes;
+                    self.mark_sent(seq);
+                }
+            }
+        }
+        (!frames.is_empty()).then_some(Message::Frames(v1::FrameBatch { frames }))
+    }
+
+    fn mark_sent(&mut self, seq: u64) {
+        self.buffer.mark_sent(seq);
+        self.sent_seq = self.sent_seq.max(seq);
+        self.cursor_seq = seq + 1;
+    }
+
+    /// A frame that cannot be sent: a settled one is left out of the refill, any other becomes a stretch of its own.
+    fn give_up(&mut self, seq: u64) {
+        let frames = self.buffer.drop_frame(seq);
+        if frames == 0 {
+            self.cursor_seq = seq + 1;
+        } else if self.rejected.remove(&seq) {
+            self.shared.rejected.fetch_sub(1, Relaxed);
+        }
+        self.shared.dropped.fetch_add(frames, Relaxed);
+    }
+}

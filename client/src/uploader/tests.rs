@@ -1,0 +1,201 @@
+//! A simulation without a network: the backlog against a server that keeps the protocol over a connection that breaks
+//! at random, in a buffer far too small.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use gradwatch_proto::v1::{self, client_message::Message};
+use prost::Message as _;
+
+use super::backlog::Backlog;
+use crate::buffer::Entry;
+use crate::random::SplitMix64;
+use crate::shared::Shared;
+
+const CAPACITY_BYTES: usize = 16 << 10;
+const MAX_MESSAGE_BYTES: usize = 1000;
+
+enum Answer {
+    Ack(v1::Ack),
+    Resend(v1::Resend),
+    Rejected(u64),
+}
+
+/// What was settled: (from, to, is a frame).
+type Settled = (u64, u64, bool);
+
+#[derive(Default)]
+struct Server {
+    settled: Vec<Settled>,
+    pending: VecDeque<Settled>,
+}
+
+impl Server {
+    fn committed_seq(&self) -> u64 {
+        self.settled.last().map_or(0, |&(_, to, _)| to)
+    }
+
+    /// Takes an item in; a hole is answered.
+    fn receive(&mut self, (from, to, is_frame): Settled) -> Option<Answer> {
+        let next_seq = self.pending.back().map_or(self.committed_seq(), |&(_, to, _)| to) + 1;
+        if from == next_seq {
+            self.pending.push_back((from, to, is_frame));
+        }
+        (from > next_seq).then_some(Answer::Resend(v1::Resend { from_seq: next_seq }))
+    }
+
+    /// Every seventh frame is invalid.
+    fn commit(&mut self, items: usize, keep: u64, answers: &mut VecDeque<Answer>) {
+        for item in self.pending.drain(..items.min(self.pending.len())) {
+            if item.2 && item.0 % 7 == 0 {
+                answers.push_back(Answer::Rejected(item.0));
+            }
+            self.settled.push(item);
+        }
+        let committed_seq = self.committed_seq();
+        let keep_from_seq = (committed_seq + 1).saturating_sub(keep);
+        answers.push_back(Answer::Ack(v1::Ack { committed_seq, keep_from_seq }));
+    }
+}
+
+struct Simulation {
+    random: SplitMix64,
+    shared: Arc<Shared>,
+    backlog: Backlog,
+    server: Server,
+    wire: VecDeque<Settled>,
+    answers: VecDeque<Answer>,
+    submitted: u64,
+    lost: u64,
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Self {
+        let shared = Arc::new(Shared::new());
+        let mut backlog = Backlog::new(CAPACITY_BYTES, shared.clone());
+        backlog.begin(v1::Attempt::default());
+        let mut simulation = Self {
+            random: SplitMix64(seed),
+            shared,
+            backlog,
+            server: Server::default(),
+            wire: VecDeque::new(),
+            answers: VecDeque::new(),
+            submitted: 0,
+            lost: 0,
+        };
+        simulation.connect();
+        simulation
+    }
+
+    fn connect(&mut self) {
+        self.wire.clear();
+        self.answers.clear();
+        self.server.pending.clear();
+        let committed_seq = self.server.committed_seq();
+        let resend_from_seq = (committed_seq + 1).saturating_sub(self.random.below(20));
+        let opened = v1::Opened { committed_seq, resend_from_seq, ..v1::Opened::default() };
+        self.backlog.front_mut().unwrap().on_opened(&opened).unwrap();
+    }
+
+    fn submit(&mut self) {
+        self.submitted += 1;
+        let seq = self.submitted;
+        // Some are longer than the server takes.
+        let name = "n".repeat(self.random.below(1100) as usize);
+        let frame = v1::Frame { seq, step: 3 * seq, scalars: [(name, 1.0)].into(), ..v1::Frame::default() };
+        self.backlog.append(Entry::Frame { seq, step: frame.step, bytes: frame.encode_to_vec().into() });
+    }
+
+    fn send(&mut self) {
+        let front = self.backlog.front_mut().unwrap();
+        let could_send = front.can_send();
+        match front.next_message(MAX_MESSAGE_BYTES) {
+            Some(Message::Frames(batch)) => {
+                assert!(batch.encoded_len() <= MAX_MESSAGE_BYTES);
+                self.wire.extend(batch.frames.iter().map(|frame| (frame.seq, frame.seq, true)));
+            }
+            Some(Message::Dropped(dropped)) => {
+                // A server may ask for the rest of a stretch only.
+                assert!(dropped.first_step <= 3 * dropped.from_seq);
+                assert_eq!(dropped.last_step, 3 * dropped.to_seq);
+                self.wire.push_back((dropped.from_seq, dropped.to_seq, false));
+            }
+            None => assert!(!could_send),
+            other => panic!("{other:?} is nothing to settle"),
+        }
+    }
+
+    fn receive(&mut self) {
+        let front = self.backlog.front_mut().unwrap();
+        match self.answers.pop_front() {
+            Some(Answer::Ack(ack)) => assert!(front.on_ack(&ack).is_ok()),
+            Some(Answer::Resend(resend)) => front.on_resend(&resend).unwrap(),
+            Some(Answer::Rejected(seq)) => assert!(front.on_rejected(seq).is_ok()),
+            None => {}
+        }
+        self.backlog.publish();
+    }
+
+    fn act(&mut self, submits: bool) {
+        match self.random.below(100) {
+            0..40 if submits => self.submit(),
+            0..65 => self.send(),
+            65..82 => {
+                if let Some(item) = self.wire.pop_front() {
+                    if submits && self.random.below(50) == 0 {
+                        self.lost += 1;
+                    } else {
+                        self.answers.extend(self.server.receive(item));
+                    }
+                }
+            }
+            82..90 => {
+                let (items, keep) = (self.random.below(8) as usize, self.random.below(200));
+                self.server.commit(items, keep, &mut self.answers);
+            }
+            90..99 => self.receive(),
+            _ => {
+                if self.random.below(10) == 0 {
+                    self.connect();
+                }
+            }
+        }
+        let usage = self.backlog.front().unwrap().usage();
+        assert!(usage.total_bytes() <= CAPACITY_BYTES, "{usage:?}");
+        assert!(usage.in_flight_bytes <= CAPACITY_BYTES / 4, "{usage:?}");
+        assert!(usage.kept_bytes <= CAPACITY_BYTES / 4, "{usage:?}");
+    }
+}
+
+#[test]
+fn every_frame_has_one_fate_and_memory_is_bounded() {
+    let (mut dropped, mut rejected, mut lost) = (0, 0, 0);
+    for seed in 0..60 {
+        let mut simulation = Simulation::new(seed);
+        for _ in 0..3000 {
+            simulation.act(true);
+        }
+        simulation.backlog.complete();
+        let mut acts = 0;
+        while !simulation.backlog.front().unwrap().is_delivered() {
+            simulation.act(false);
+            acts += 1;
+            assert!(acts < 1_000_000, "it does not come to an end");
+        }
+        let status = simulation.shared.status();
+        assert_eq!(simulation.submitted, status.settled + status.dropped + status.rejected);
+        let mut next_seq = 1;
+        for &(from, to, _) in &simulation.server.settled {
+            assert_eq!(from, next_seq, "in order, without holes, each once");
+            next_seq = to + 1;
+        }
+        assert_eq!(next_seq, simulation.submitted + 1);
+        let frames = simulation.server.settled.iter().filter(|(_, _, is_frame)| *is_frame);
+        assert_eq!(frames.count() as u64, simulation.submitted - status.dropped);
+        dropped += status.dropped;
+        rejected += status.rejected;
+        lost += simulation.lost;
+    }
+    assert!(dropped > 0 && rejected > 0 && lost > 0, "{dropped} {rejected} {lost}: the simulation is too tame");
+}
