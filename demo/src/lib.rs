@@ -1,0 +1,34 @@
+//! A real training job small enough for a laptop CPU: a quadratic two-layer network learns addition modulo M from part of
+//! the addition table. With weight decay it *groks* (it first memorises, then suddenly generalises); without, it only
+//! memorises. The task and network are those of Gromov, "Grokking modular arithmetic" (arXiv:2301.02679).
+//!
+//! ```
+//! use gradwatch_demo::{ModularAddition, TrainingConfig};
+//!
+//! let config = TrainingConfig { modulus: 7, train_pairs: 30, width: 16, epochs: 3, ..TrainingConfig::default() };
+//! let mut job = ModularAddition::new(config)?;
+//! while !job.is_finished() {
+//!     let report = job.epoch();
+//!     println!("{} {}", report.epoch, report.loss);
+//! }
+//! # Ok::<(), gradwatch_demo::ConfigError>(())
+//! ```
+
+mod adam;
+mod config;
+mod network;
+mod random;
+mod report;
+mod rest;
+mod run;
+mod streamed;
+mod table;
+mod training;
+
+pub use config::{ConfigError, TrainingConfig};
+pub use report::{DemoReport, EdgeView, EventView, RunReport};
+pub use rest::RestError;
+pub use run::{DemoError, PROJECT, run};
+pub use streamed::JobError;
+pub use table::{AdditionTable, Pair};
+pub use training::{EpochReport, ModularAddition};

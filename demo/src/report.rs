@@ -1,0 +1,152 @@
+//! What the demo shows at its end, read back over REST.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    rest::{Rest, RestError},
+    streamed::{GROUP, WINDOW},
+};
+
+/// A run counts as having learned its training pairs from here.
+const TRAIN_LEARNED: f64 = 0.99;
+/// A run counts as generalising from here.
+const TEST_LEARNED: f64 = 0.95;
+
+/// Both runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DemoReport {
+    /// Where it was read from.
+    pub server: String,
+    /// The seed of weights, split and sketch.
+    pub seed: u64,
+    /// One entry a run.
+    pub runs: Vec<RunReport>,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunReport {
+    /// `groks` or `memorises`.
+    pub name: String,
+    /// The run.
+    pub run_id: Uuid,
+    /// First epoch with train accuracy ≥ 0.99.
+    pub train_epoch: Option<u64>,
+    /// First epoch with test accuracy ≥ 0.95.
+    pub test_epoch: Option<u64>,
+    /// Test accuracy at the last epoch.
+    pub test_accuracy: Option<f64>,
+    /// The first full window.
+    pub early: Option<EdgeView>,
+    /// The last one.
+    pub late: Option<EdgeView>,
+    /// What the detectors said.
+    pub transitions: Vec<EventView>,
+}
+
+/// The part of a reading that the table shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EdgeView {
+    /// The epoch.
+    pub step: u64,
+    /// sigma_1/sigma_2.
+    pub ratio_1: Option<f64>,
+    /// sigma_2/sigma_3.
+    pub ratio_2: Option<f64>,
+    /// k*.
+    pub position: Option<u32>,
+    #[serde(skip_serializing)]
+    warming: bool,
+}
+
+/// The part of an event that the table shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventView {
+    /// The epoch.
+    pub step: Option<u64>,
+    /// Such as `edge.regime`.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// For a transition: the regime left.
+    pub from: Option<String>,
+    /// For a transition: the regime entered.
+    pub to: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct StepView {
+    step: u64,
+    scalars: BTreeMap<String, Option<f64>>,
+}
+
+impl RunReport {
+    pub(crate) async fn read(rest: &Rest, name: &str, run_id: Uuid) -> Result<Self, RestError> {
+        let run = format!("/api/v1/runs/{run_id}");
+        let steps: Vec<StepView> = rest.all(&format!("{run}/steps?limit=1000")).await?;
+        let readings: Vec<EdgeView> =
+            rest.all(&format!("{run}/readings/edge?group={GROUP}&window={WINDOW}&limit=1000")).await?;
+        let events: Vec<EventView> = rest.all(&format!("{run}/events?limit=1000")).await?;
+        let reached = |name: &str, level: f64| {
+            let value = |step: &&StepView| step.scalars.get(name).copied().flatten();
+            steps.iter().find(|step| value(step).is_some_and(|value| value >= level)).map(|step| step.step)
+        };
+        let test_accuracy = steps.iter().rev().find_map(|step| step.scalars.get("test_accuracy").copied().flatten());
+        let mut full = readings.into_iter().filter(|reading| !reading.warming);
+        let early = full.next();
+        let late = full.next_back().or_else(|| early.clone());
+        let detected = |event: &EventView| event.event_type.starts_with("edge.") || event.event_type == "update.spike";
+        Ok(Self {
+            name: name.to_owned(),
+            run_id,
+            train_epoch: reached("train_accuracy", TRAIN_LEARNED),
+            test_epoch: reached("test_accuracy", TEST_LEARNED),
+            test_accuracy,
+            early,
+            late,
+            transitions: events.into_iter().filter(detected).collect(),
+        })
+    }
+}
+
+impl fmt::Display for DemoReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for run in &self.runs {
+            writeln!(f, "{run}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let epoch = |epoch: Option<u64>| epoch.map_or("never".to_owned(), |epoch| epoch.to_string());
+        let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+        let count = |value: Option<u32>| value.map_or("-".to_owned(), |value| value.to_string());
+        writeln!(f, "{}", self.name)?;
+        writeln!(f, "  train accuracy >= {TRAIN_LEARNED}   epoch {}", epoch(self.train_epoch))?;
+        writeln!(f, "  test accuracy >= {TEST_LEARNED}    epoch {}", epoch(self.test_epoch))?;
+        writeln!(f, "  test accuracy at the end {}", self.test_accuracy.map_or("-".into(), |it| format!("{it:.4}")))?;
+        writeln!(f, "             epoch  ratio_1  ratio_2  k*")?;
+        for (when, edge) in [("early", &self.early), ("late", &self.late)] {
+            let Some(edge) = edge else { continue };
+            let (ratio_1, ratio_2) = (number(edge.ratio_1), number(edge.ratio_2));
+            writeln!(f, "  {when:<9}  {:>5}  {ratio_1:>7}  {ratio_2:>7}  {:>2}", edge.step, count(edge.position))?;
+        }
+        if self.transitions.is_empty() {
+            return writeln!(f, "  transitions: none");
+        }
+        writeln!(f, "  transitions:")?;
+        for event in &self.transitions {
+            let step = event.step.map_or("-".to_owned(), |step| step.to_string());
+            write!(f, "    epoch {step:>4}  {}", event.event_type)?;
+            if let (Some(from), Some(to)) = (&event.from, &event.to) {
+                write!(f, "  {from} -> {to}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}

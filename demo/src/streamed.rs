@@ -1,0 +1,87 @@
+//! A training job that streams itself: what any user of the client writes, with a progress bar.
+
+use std::time::Duration;
+
+use gradwatch_client::{CloseReport, Frame, OpenError, Run, SubmitError};
+use indicatif::ProgressBar;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::{ConfigError, ModularAddition, TrainingConfig};
+
+/// W of the demo's windows, in epochs.
+pub(crate) const WINDOW: u32 = 20;
+/// The group watched: the first layer's weights.
+pub(crate) const GROUP: &str = "hidden";
+/// Long enough for a server that has to be waited for, short enough for a person.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why a job did not get to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The configuration cannot be trained.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The run cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A frame was refused before it was sent.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The server did not settle everything.
+    #[error("{0}")]
+    Undelivered(CloseReport),
+}
+
+/// Trains `config` and streams it to `server` as run `name`; answers the run's id. Blocks until it is done.
+pub(crate) fn train(
+    server: &str,
+    project: &str,
+    name: &str,
+    config: TrainingConfig,
+    bar: &ProgressBar,
+) -> Result<Uuid, JobError> {
+    let mut job = ModularAddition::new(config.clone())?;
+    let mut run = Run::builder(server)
+        .project(project)
+        .name(name)
+        .label("task", "modular-addition")
+        .label("seed", config.seed.to_string())
+        .config(json!({
+            "modulus": config.modulus,
+            "train_pairs": config.train_pairs,
+            "width": config.width,
+            "epochs": config.epochs,
+            "learning_rate": config.learning_rate,
+            "weight_decay": config.weight_decay,
+            "optimizer": "adam",
+            "seed": config.seed,
+        }))
+        .group(GROUP, [("W", job.hidden().len())])
+        .window(WINDOW)
+        .seed(config.seed)
+        .close_timeout(CLOSE_TIMEOUT)
+        .open()?;
+    let (eta, decay) = (f64::from(config.learning_rate), f64::from(config.weight_decay));
+    // The weights before the first step: every later frame carries the change since the one before.
+    run.submit(0, Frame::new().parameters(GROUP, [("W", job.hidden())]))?;
+    while !job.is_finished() {
+        let report = job.epoch();
+        let mut frame = Frame::new()
+            .learning_rate(eta)
+            .weight_decay(decay)
+            .scalar("loss", report.loss)
+            .scalar("train_accuracy", report.train_accuracy)
+            .parameters(GROUP, [("W", job.hidden())]);
+        if let Some(accuracy) = report.test_accuracy {
+            frame = frame.scalar("test_accuracy", accuracy);
+            bar.set_message(format!("train {:5.1} %  test {:5.1} %", 100.0 * report.train_accuracy, 100.0 * accuracy));
+        }
+        run.submit(u64::from(report.epoch), frame)?;
+        bar.inc(1);
+    }
+    let run_id = run.run_id();
+    let report = run.close();
+    bar.finish();
+    if report.settled == report.submitted { Ok(run_id) } else { Err(JobError::Undelivered(report)) }
+}
