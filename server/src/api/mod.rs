@@ -1,0 +1,95 @@
+//! REST, live streams and the pages about them. Handlers read what was committed; the only things they change are
+//! labels and whether a run exists.
+
+mod accept;
+mod cursor;
+mod docs;
+mod downsample;
+mod events;
+mod groups;
+mod health;
+mod labels;
+mod message;
+mod metric;
+mod openapi;
+mod overview;
+mod params;
+mod reading_view;
+mod readings;
+mod refusal;
+mod runs;
+mod segments;
+mod selection;
+mod series;
+mod steps;
+mod stream;
+mod text;
+mod time;
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderName, HeaderValue, Method, header},
+    middleware,
+    routing::get,
+};
+use tokio::sync::Semaphore;
+use tower_http::cors::CorsLayer;
+
+pub use openapi::openapi_json;
+
+use crate::state::AppState;
+
+/// Labels are the only body there is: this holds any that the default limits allow, escaped.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// Every path that is not gRPC.
+pub(crate) fn router(state: AppState) -> Router {
+    let slots = stream::Slots(Arc::new(Semaphore::new(state.config.api.max_streams.min(Semaphore::MAX_PERMITS))));
+    let cors = cors(&state.config.api.cors_origins);
+    let router = Router::new()
+        .route("/api/v1/overview", get(overview::get))
+        .route("/api/v1/runs", get(runs::list))
+        .route("/api/v1/runs/{run_id}", get(runs::get).patch(runs::patch).delete(runs::delete))
+        .route("/api/v1/runs/{run_id}/groups", get(groups::list))
+        .route("/api/v1/runs/{run_id}/segments", get(segments::list))
+        .route("/api/v1/runs/{run_id}/readings/{instrument}", get(readings::list))
+        .route("/api/v1/runs/{run_id}/series", get(series::of_run))
+        .route("/api/v1/runs/{run_id}/steps", get(steps::list))
+        .route("/api/v1/runs/{run_id}/events", get(events::of_run))
+        .route("/api/v1/series", get(series::of_runs))
+        .route("/api/v1/events", get(events::of_all))
+        .route("/api/v1/stream", get(stream::listen))
+        .route("/openapi.json", get(openapi::serve))
+        .route("/docs", get(docs::serve))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(refusal::no_such_path)
+        .method_not_allowed_fallback(refusal::no_such_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(Extension(slots))
+        .layer(middleware::from_fn_with_state(state.clone(), refusal::count))
+        .with_state(state);
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
+}
+
+/// Lets pages of the configured origins call from a browser; without origins no such header is ever sent.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    // Origins were validated with the configuration; what still is no header value matches no browser's origin.
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
+    (!origins.is_empty()).then(|| {
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::PATCH, Method::DELETE])
+            .allow_headers([header::ACCEPT, header::CONTENT_TYPE, HeaderName::from_static("last-event-id")])
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! The OpenAPI document, made from the handlers.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use axum::{http::header, response::IntoResponse};
+use utoipa::{
+    IntoResponses, OpenApi, ToSchema,
+    openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder},
+};
+
+use super::{
+    events, groups, health,
+    message::{ReadingMessage, RunMessage},
+    overview,
+    params::Query,
+    readings, runs, segments, series, steps, stream,
+};
+use crate::error::{ErrorCode, Problem};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "gradwatch",
+        version = "1",
+        description = "Training jobs seen from the inside. Lists answer items and next_cursor; errors are problem \
+                       documents (RFC 9457); times are RFC 3339; ids and 64-bit numbers are texts; unknown query \
+                       parameters are refused. /docs defines every metric.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    paths(
+        overview::get,
+        runs::list,
+        runs::get,
+        runs::patch,
+        runs::delete,
+        groups::list,
+        segments::list,
+        readings::list,
+        series::of_run,
+        series::of_runs,
+        steps::list,
+        events::of_run,
+        events::of_all,
+        stream::listen,
+        health::alive,
+        health::ready,
+        health::metrics,
+    ),
+    components(schemas(Problem, ReadingMessage, RunMessage)),
+    tags(
+        (name = "runs", description = "Training jobs and their attempts"),
+        (name = "readings", description = "What was recorded, by step"),
+        (name = "events", description = "What happened"),
+        (name = "server", description = "The server itself"),
+    )
+)]
+struct Document;
+
+/// The problems that a call under `/api/v1` can answer.
+pub(crate) enum Problems {}
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        // One response a status; where codes share one, their labels are joined.
+        let mut labels: BTreeMap<u16, Vec<&'static str>> = BTreeMap::new();
+        for code in ErrorCode::ALL
+            .into_iter()
+            .filter(|code| !matches!(code, ErrorCode::Unimplemented | ErrorCode::AlreadyExists))
+        {
+            labels.entry(code.http().as_u16()).or_default().push(code.label());
+        }
+        let response = |labels: &[&str]| {
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(Problem::name()))).build();
+            let builder = ResponseBuilder::new().description(labels.join(" or "));
+            RefOr::T(builder.content("application/problem+json", content).build())
+        };
+        labels.into_iter().map(|(status, labels)| (status.to_string(), response(&labels))).collect()
+    }
+}
+
+static TEXT: LazyLock<String> = LazyLock::new(|| match Document::openapi().to_pretty_json() {
+    Ok(text) => text + "\n",
+    // A document of texts always has a JSON form, and a test reads it.
+    Err(error) => format!("{{\"error\": {:?}}}\n", error.to_string()),
+});
+
+/// The OpenAPI document as JSON, ending in a line feed: what `/openapi.json` serves and the repository keeps.
+#[must_use]
+pub fn openapi_json() -> String {
+    TEXT.clone()
+}
+
+/// The document, for the page that shows it.
+pub(crate) fn document() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+pub(crate) async fn serve(Query(()): Query<()>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str())
+}

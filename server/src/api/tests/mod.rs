@@ -1,0 +1,8 @@
+//! The router over a real store; only the pipeline is idle.
+
+mod fixture;
+mod lists;
+mod live;
+mod protocol;
+mod rows;
+mod series;

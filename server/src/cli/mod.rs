@@ -1,0 +1,105 @@
+//! The command line. Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable.
+
+mod config;
+mod demo;
+mod serve;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use gradwatch_server::config::{Config, ConfigError, Flags};
+
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+const UNREACHABLE: u8 = 3;
+
+/// Watches training jobs from the inside.
+///
+/// Jobs stream small sketches of their parameter updates over gRPC; the server keeps a rolling window per run, reads
+/// the edge instrument off it, stores every reading and serves it over REST.
+#[derive(Parser)]
+#[command(name = "gradwatch", version, after_help = "Start with `gradwatch demo`: it needs nothing but this binary.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server: REST and gRPC on one port, SQLite in ./gradwatch-data
+    Serve(ConfigArgs),
+    /// Train two small networks, one of which groks, and watch them
+    Demo(demo::DemoArgs),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+/// Where settings come from: the defaults, then a file, then GRADWATCH_* variables, then these flags.
+#[derive(Args, Clone, Debug)]
+struct ConfigArgs {
+    /// A TOML file of settings; `gradwatch config default` prints all of them with their documentation
+    #[arg(long, value_name = "FILE", env = "GRADWATCH_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(self.config.as_deref(), &self.flags)
+    }
+}
+
+/// What a command ends with when it does not end well.
+struct Failure {
+    exit_code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn new(exit_code: u8, message: impl ToString) -> Self {
+        Self { exit_code, message: message.to_string() }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(USAGE, error)
+    }
+}
+
+pub(crate) fn main() -> ExitCode {
+    // clap ends the process itself with 2 on wrong usage, and with 0 after --help.
+    let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Config(command) => config::run(&command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("gradwatch: {}", failure.message);
+            ExitCode::from(failure.exit_code)
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(FAILED, format!("cannot start the runtime: {error}")))
+}
+
+/// Ends when the process is asked to: Ctrl-C, or SIGTERM.
+async fn asked_to_stop() -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let no_signals = |error| Failure::new(FAILED, format!("cannot listen to signals: {error}"));
+    let mut terminated = signal(SignalKind::terminate()).map_err(no_signals)?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(no_signals),
+        _ = terminated.recv() => Ok(()),
+    }
+}

@@ -1,0 +1,238 @@
+//! Configuration: the documented default file, overlaid by a file, the environment and flags, validated once. Nothing
+//! else in the server reads the environment.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use gradwatch_spectral::detectors::DetectorConfig;
+use serde::{Deserialize, Serialize};
+
+/// The default file: every setting with its documentation.
+pub const DEFAULT_FILE: &str = include_str!("../config.default.toml");
+
+/// Variables that share the prefix but belong to the commands, not to the server's settings.
+const COMMAND_VARIABLES: &[&str] = &["config", "server", "token"];
+
+/// Everything that can be set. The default file documents each field.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml documents every setting once")]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub insecure: bool,
+    pub data_dir: PathBuf,
+    pub shutdown_deadline_s: u64,
+    pub numeric_threads: usize,
+    pub memory_limit_bytes: usize,
+    pub log: Log,
+    pub limits: Limits,
+    pub liveness: Liveness,
+    pub retention: Retention,
+    pub api: Api,
+    pub detectors: DetectorConfig,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml documents every setting once")]
+pub struct Log {
+    pub filter: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "config.default.toml documents every setting once")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml documents every setting once")]
+pub struct Limits {
+    pub max_window_bytes: u64,
+    pub max_message_bytes: usize,
+    pub max_scalars_per_frame: usize,
+    pub max_name_bytes: usize,
+    pub max_labels: usize,
+    pub max_config_bytes: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml documents every setting once")]
+pub struct Liveness {
+    pub heartbeat_ms: u64,
+    pub crashed_after_s: u64,
+    pub stalled_after_s: u64,
+    pub stalled_intervals: u32,
+    pub check_every_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml documents every setting once")]
+pub struct Retention {
+    pub days: u32,
+    pub check_every_s: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml documents every setting once")]
+pub struct Api {
+    pub cors_origins: Vec<String>,
+    pub replay_bytes: usize,
+    pub max_streams: usize,
+}
+
+/// Flags of `serve` that overlay everything else.
+#[derive(Clone, Debug, Default, Serialize, clap::Args)]
+pub struct Flags {
+    /// Where REST and gRPC listen, such as 127.0.0.1:7700
+    #[arg(long, value_name = "ADDR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// Where SQLite keeps its files
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// Listen beyond loopback although nothing asks callers who they are
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file named does not exist.
+    #[error("configuration file {0} does not exist")]
+    NoFile(PathBuf),
+    /// A file or variable cannot be read as settings.
+    #[error("{0}")]
+    Unreadable(Box<figment::Error>),
+    /// A value is out of range, or contradicts another.
+    #[error("{field}: {message}")]
+    Invalid {
+        /// The setting at fault.
+        field: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads defaults, `file`, the environment and `flags`, in this order, and validates the result.
+    ///
+    /// # Errors
+    /// Names the file, variable or setting at fault.
+    pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Toml::string(DEFAULT_FILE));
+        if let Some(file) = file {
+            if !file.is_file() {
+                return Err(ConfigError::NoFile(file.to_owned()));
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let config: Self = figment
+            .merge(Env::prefixed("GRADWATCH_").ignore(COMMAND_VARIABLES).split("__"))
+            .merge(Serialized::defaults(flags))
+            .extract()
+            .map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The defaults with another place to listen and to keep data; what tests and the demo start from.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn embedded(listen: SocketAddr, data_dir: &Path) -> Result<Self, ConfigError> {
+        let config: Self = Figment::from(Toml::string(DEFAULT_FILE))
+            .merge(Serialized::default("listen", listen))
+            .merge(Serialized::default("data_dir", data_dir))
+            .extract()
+            .map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks every setting, and those that depend on each other.
+    ///
+    /// # Errors
+    /// Names the setting at fault.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let invalid = |field, message: String| Err(ConfigError::Invalid { field, message });
+        if !self.insecure && !self.listen.ip().is_loopback() {
+            return invalid(
+                "listen",
+                format!(
+                    "{} is beyond loopback and nothing asks callers who they are; set `insecure` to allow it",
+                    self.listen
+                ),
+            );
+        }
+        if self.limits.max_message_bytes < 1 << 16 {
+            return invalid("limits.max_message_bytes", "must be at least 65,536".into());
+        }
+        if self.memory_limit_bytes < 4 * self.limits.max_message_bytes {
+            return invalid(
+                "memory_limit_bytes",
+                format!("must be at least four times limits.max_message_bytes ({})", self.limits.max_message_bytes),
+            );
+        }
+        for (field, value) in [
+            ("shutdown_deadline_s", self.shutdown_deadline_s),
+            ("limits.max_window_bytes", self.limits.max_window_bytes),
+            ("limits.max_name_bytes", self.limits.max_name_bytes as u64),
+            ("liveness.heartbeat_ms", self.liveness.heartbeat_ms),
+            ("liveness.crashed_after_s", self.liveness.crashed_after_s),
+            ("liveness.stalled_after_s", self.liveness.stalled_after_s),
+            ("liveness.check_every_ms", self.liveness.check_every_ms),
+            ("retention.check_every_s", self.retention.check_every_s),
+        ] {
+            if value == 0 {
+                return invalid(field, "must be at least 1".into());
+            }
+        }
+        if self.liveness.crashed_after_s * 1_000 < 2 * self.liveness.heartbeat_ms {
+            return invalid("liveness.crashed_after_s", "must be at least two heartbeats long".into());
+        }
+        for origin in &self.api.cors_origins {
+            if !(origin.starts_with("https://") || origin.starts_with("http://")) || origin.ends_with('/') {
+                return invalid(
+                    "api.cors_origins",
+                    format!("{origin:?} is not an origin such as \"https://dashboards.example.org\""),
+                );
+            }
+        }
+        self.detectors
+            .validate()
+            .map_err(|error| ConfigError::Invalid { field: "detectors", message: error.to_string() })
+    }
+
+    /// How long a shutdown may take.
+    #[must_use]
+    pub fn shutdown_deadline(&self) -> Duration {
+        Duration::from_secs(self.shutdown_deadline_s)
+    }
+
+    /// Threads for numerical work.
+    #[must_use]
+    pub fn numeric_threads(&self) -> usize {
+        match self.numeric_threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Accepts connections and serves HTTP/1 and HTTP/2 on them: REST and gRPC share one port.
+
+use std::{io, time::Duration};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// After this long a connection is asked to end, so that clients spread over servers again and nothing lives for ever.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(6 * 3_600);
+/// How long an aged connection may take to end.
+const AGED_GRACE: Duration = Duration::from_secs(60);
+/// Finds peers that vanished without a word.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Room for frames of many streams on one connection; the default of 64 KiB makes every batch wait for a round trip.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// When connections have to end.
+#[derive(Clone, Debug)]
+pub(crate) struct Ends {
+    /// Nothing new is accepted; what is open finishes what it is at.
+    pub(crate) draining: CancellationToken,
+    /// The deadline is over.
+    pub(crate) cut_off: CancellationToken,
+}
+
+/// Accepts until draining, then lets open connections finish what they are at.
+pub(crate) async fn accept(listener: TcpListener, app: Router, ends: Ends, connections: TaskTracker) {
+    loop {
+        let accepted = tokio::select! {
+            () = ends.draining.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                if let Err(error) = prepare(&stream) {
+                    tracing::debug!(%error, "a connection was gone before it was served");
+                    continue;
+                }
+                connections.spawn(serve(stream, app.clone(), ends.clone()));
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: others have to end first.
+                tracing::warn!(%error, "cannot accept connections");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    connections.close();
+}
+
+/// Small messages go out at once: waiting to fill a packet costs 40 ms an acknowledgement.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)
+}
+
+async fn serve(stream: TcpStream, app: Router, ends: Ends) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(app));
+    tokio::pin!(connection);
+    let aged = tokio::select! {
+        result = connection.as_mut() => return log(result),
+        () = ends.draining.cancelled() => false,
+        () = sleep(MAX_CONNECTION_AGE) => true,
+    };
+    connection.as_mut().graceful_shutdown();
+    if aged {
+        tokio::select! {
+            result = connection.as_mut() => log(result),
+            () = sleep(AGED_GRACE) => {}
+        }
+    } else {
+        tokio::select! {
+            result = connection.as_mut() => log(result),
+            () = ends.cut_off.cancelled() => {}
+        }
+    }
+}
+
+fn log(result: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "connection ended");
+    }
+}

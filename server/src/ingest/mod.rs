@@ -1,0 +1,117 @@
+//! gRPC: authenticates, validates, hands over.
+
+mod declaration;
+mod frames;
+mod stream;
+mod text;
+
+use std::pin::Pin;
+
+use futures_util::Stream;
+use gradwatch_proto::v1::{
+    self, ClientMessage, CloseRunRequest, CloseRunResponse, OpenRunRequest, OpenRunResponse, Outcome, ServerMessage,
+    telemetry_server::{Telemetry, TelemetryServer},
+};
+use gradwatch_store::RunState;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    clock,
+    config::Limits,
+    error::{Error, ErrorCode},
+    metrics::Metrics,
+    state::AppState,
+};
+
+/// Steps and sequence numbers stay below: exact in JSON, in float64 and in every database.
+const STEP_LIMIT: u64 = 1 << 53;
+
+/// The `gradwatch.v1.Telemetry` service.
+pub(crate) struct Ingest {
+    state: AppState,
+}
+
+/// The service, with its message limit.
+pub(crate) fn service(state: AppState) -> TelemetryServer<Ingest> {
+    let limit = state.config.limits.max_message_bytes;
+    TelemetryServer::new(Ingest { state }).max_decoding_message_size(limit)
+}
+
+impl Ingest {
+    fn refuse(&self, error: Error) -> Status {
+        Metrics::count(&self.state.metrics.errors, error.code.label());
+        error.into()
+    }
+
+    async fn open(&self, request: OpenRunRequest) -> Result<OpenRunResponse, Error> {
+        if self.state.draining.is_cancelled() {
+            return Err(Error::new(ErrorCode::Unavailable, "the server is shutting down"));
+        }
+        let limits = &self.state.config.limits;
+        let open = declaration::open_attempt(request, limits, clock::now_us(), &environment())?;
+        let run_id = open.run.run_id;
+        let opened = self.state.store.open_attempt(&open).await?;
+        if opened.created {
+            tracing::info!(%run_id, segment = opened.segment, project = open.run.project, "attempt opened");
+            self.state.pipeline.segments_changed(run_id).await;
+        }
+        Ok(OpenRunResponse { segment: opened.segment, limits: Some(wire_limits(limits)) })
+    }
+
+    async fn close(&self, request: CloseRunRequest) -> Result<CloseRunResponse, Error> {
+        let run_id = declaration::run_id(&request.run_id)?;
+        let outcome = run_state(request.outcome())?;
+        // An unknown run is told so before an owner is made for it.
+        self.state.store.run(run_id).await?;
+        self.state.pipeline.close_run(run_id, outcome).await?;
+        Ok(CloseRunResponse {})
+    }
+}
+
+#[tonic::async_trait]
+impl Telemetry for Ingest {
+    type StreamFramesStream = Pin<Box<dyn Stream<Item = Result<ServerMessage, Status>> + Send>>;
+
+    async fn open_run(&self, request: Request<OpenRunRequest>) -> Result<Response<OpenRunResponse>, Status> {
+        self.open(request.into_inner()).await.map(Response::new).map_err(|error| self.refuse(error))
+    }
+
+    async fn stream_frames(
+        &self,
+        request: Request<Streaming<ClientMessage>>,
+    ) -> Result<Response<Self::StreamFramesStream>, Status> {
+        Ok(Response::new(Box::pin(stream::serve(self.state.clone(), request.into_inner()))))
+    }
+
+    async fn close_run(&self, request: Request<CloseRunRequest>) -> Result<Response<CloseRunResponse>, Status> {
+        self.close(request.into_inner()).await.map(Response::new).map_err(|error| self.refuse(error))
+    }
+}
+
+fn run_state(outcome: Outcome) -> Result<RunState, Error> {
+    match outcome {
+        Outcome::Finished => Ok(RunState::Finished),
+        Outcome::Failed => Ok(RunState::Failed),
+        Outcome::Preempted => Ok(RunState::Preempted),
+        Outcome::Unspecified => {
+            Err(Error::invalid("outcome", "must be OUTCOME_FINISHED, OUTCOME_FAILED or OUTCOME_PREEMPTED"))
+        }
+    }
+}
+
+fn wire_limits(limits: &Limits) -> v1::Limits {
+    let u32_of = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+    v1::Limits {
+        max_window_bytes: limits.max_window_bytes,
+        max_message_bytes: limits.max_message_bytes as u64,
+        max_scalars_per_frame: u32_of(limits.max_scalars_per_frame),
+        max_name_bytes: u32_of(limits.max_name_bytes),
+        max_labels: u32_of(limits.max_labels),
+    }
+}
+
+/// What the bits of a reading depend on besides its frames: the binary and the instructions it may use.
+fn environment() -> String {
+    let simd = gradwatch_spectral::sketch::SimdPath::best().name();
+    format!("gradwatch {} {} {simd}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH)
+}

@@ -1,0 +1,261 @@
+//! One stream of frames: what comes in is checked and handed over, what is settled is acknowledged.
+
+use std::time::Duration;
+
+use futures_util::Stream;
+use gradwatch_proto::v1::{self, ClientMessage, ServerMessage, client_message, server_message};
+use gradwatch_store::RunId;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::{STEP_LIMIT, declaration, frames, run_state, text, wire_limits};
+use crate::{
+    clock,
+    error::{Error, ErrorCode},
+    metrics::Metrics,
+    pipeline::{Item, Settled, Share, StreamOpen, StreamOpened},
+    state::AppState,
+};
+
+/// Messages waiting for the client to read them.
+const OUTBOX: usize = 64;
+/// How long a client may take from connecting to its first message.
+const FIRST_MESSAGE: Duration = Duration::from_secs(10);
+/// What a frame costs beyond its own bytes while it is on its way: its rows.
+const ROW_BYTES: usize = 2_048;
+/// How long a drained client is told to wait.
+const RECONNECT_AFTER_MS: u64 = 1_000;
+
+type Sender = mpsc::Sender<Result<ServerMessage, Status>>;
+
+/// Answers the messages for the client; the stream lives in a task of its own until it is over.
+pub(super) fn serve(
+    state: AppState,
+    inbound: Streaming<ClientMessage>,
+) -> impl Stream<Item = Result<ServerMessage, Status>> + Send {
+    let (sender, receiver) = mpsc::channel(OUTBOX);
+    tokio::spawn(async move {
+        state.metrics.ingest_streams_opened.inc();
+        if let Err(error) = Session::run(&state, inbound, &sender).await {
+            tracing::debug!(%error, "frame stream closed");
+            Metrics::count(&state.metrics.errors, error.code.label());
+            // The client may have gone.
+            let _ = sender.send(Err(error.into())).await;
+        }
+        state.metrics.ingest_streams_closed.inc();
+    });
+    ReceiverStream::new(receiver)
+}
+
+/// Why the inbound side ended.
+enum Inbound {
+    /// The client has said all it wants to.
+    HalfClosed,
+    /// The server is shutting down.
+    Draining,
+}
+
+struct Session<'a> {
+    state: &'a AppState,
+    run_id: RunId,
+    opened: &'a StreamOpened,
+    share: Share,
+}
+
+impl Session<'_> {
+    async fn run(state: &AppState, mut inbound: Streaming<ClientMessage>, sender: &Sender) -> Result<(), Error> {
+        let open = match timeout(FIRST_MESSAGE, next(&mut inbound, state)).await {
+            Ok(message) => first_message(message?)?,
+            Err(_) => return Err(Error::invalid("message", "no Open came within 10 s")),
+        };
+        let run_id = declaration::run_id(&open.run_id)?;
+        let attempt_id = declaration::attempt_id("attempt_id", &open.attempt_id)?;
+        text::name(&open.writer_id, state.config.limits.max_name_bytes)
+            .map_err(|message| Error::invalid("writer_id", message))?;
+        state.store.run(run_id).await?;
+        let (outbox, messages) = mpsc::channel(OUTBOX);
+        let open = StreamOpen { attempt_id, shard: open.shard, writer_id: open.writer_id, outbox };
+        let opened = state.pipeline.open_stream(run_id, open).await?;
+        let settled = *opened.settled.borrow();
+        let greeting = server_message::Message::Opened(v1::Opened {
+            segment: opened.segment,
+            committed_seq: settled.committed_seq,
+            resend_from_seq: opened.resend_from_seq,
+            limits: Some(wire_limits(&state.config.limits)),
+            server_time_us: clock::now_us(),
+            heartbeat_ms: state.config.liveness.heartbeat_ms,
+        });
+        if send(sender, greeting).await.is_err() {
+            state.pipeline.disconnect(run_id, &opened).await;
+            return Ok(());
+        }
+        let session = Session { state, run_id, opened: &opened, share: state.pipeline.budget.share() };
+        let mut writer = Writer { sender, messages, settled: opened.settled.clone(), told: settled };
+        // Both sides at once: acknowledgements go out while the inbound side waits for memory.
+        let ended = tokio::select! {
+            ended = session.read(&mut inbound) => ended,
+            gone = writer.run() => Err(gone),
+        };
+        let accepted_seq = state.pipeline.disconnect(run_id, &opened).await;
+        match ended {
+            Ok(end) => {
+                writer.settle(accepted_seq, state.config.shutdown_deadline() / 2).await;
+                if matches!(end, Inbound::Draining) {
+                    let drain = v1::Drain { reconnect_after_ms: RECONNECT_AFTER_MS };
+                    // The client may have gone.
+                    let _ = send(sender, server_message::Message::Drain(drain)).await;
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read(&self, inbound: &mut Streaming<ClientMessage>) -> Result<Inbound, Error> {
+        loop {
+            let message = tokio::select! {
+                () = self.state.draining.cancelled() => return Ok(Inbound::Draining),
+                message = next(inbound, self.state) => message?,
+            };
+            let Some(message) = message else { return Ok(Inbound::HalfClosed) };
+            match message {
+                client_message::Message::Open(_) => {
+                    return Err(Error::invalid("message", "a second Open on one stream"));
+                }
+                client_message::Message::Frames(batch) => self.frames(batch).await?,
+                client_message::Message::Dropped(dropped) => self.dropped(dropped).await?,
+                client_message::Message::Heartbeat(_) => {
+                    self.state.pipeline.heartbeat(self.run_id, self.opened).await?;
+                }
+                client_message::Message::Finish(finish) => {
+                    let outcome = run_state(finish.outcome())?;
+                    self.state.pipeline.finish(self.run_id, self.opened, outcome, finish.last_seq).await?;
+                }
+            }
+        }
+    }
+
+    async fn frames(&self, batch: v1::FrameBatch) -> Result<(), Error> {
+        let bytes = prost::Message::encoded_len(&batch) + ROW_BYTES * batch.frames.len();
+        let permit = self.state.pipeline.budget.reserve(&self.share, bytes).await?;
+        let limits = &self.state.config.limits;
+        let mut items = Vec::with_capacity(batch.frames.len());
+        for (index, frame) in batch.frames.into_iter().enumerate() {
+            if frame.seq == 0 || frame.seq >= STEP_LIMIT {
+                return Err(Error::invalid(format!("frames[{index}].seq"), "starts from 1 and stays below 2^53"));
+            }
+            items.push(frames::item(frame, &self.opened.spec, limits));
+        }
+        self.state.pipeline.items(self.run_id, self.opened, items, permit).await
+    }
+
+    async fn dropped(&self, dropped: v1::Dropped) -> Result<(), Error> {
+        let v1::Dropped { from_seq, to_seq, first_step, last_step } = dropped;
+        if from_seq == 0 || to_seq < from_seq || to_seq >= STEP_LIMIT {
+            return Err(Error::invalid("dropped.to_seq", format!("{from_seq} to {to_seq} is not a stretch of frames")));
+        }
+        if last_step < first_step || last_step >= STEP_LIMIT {
+            return Err(Error::invalid(
+                "dropped.last_step",
+                format!("{first_step} to {last_step} is not a stretch of steps"),
+            ));
+        }
+        let permit = self.state.pipeline.budget.reserve(&self.share, ROW_BYTES).await?;
+        let item = Item::Dropped { from_seq, to_seq, first_step, last_step };
+        self.state.pipeline.items(self.run_id, self.opened, vec![item], permit).await
+    }
+}
+
+/// The outbound side.
+struct Writer<'a> {
+    sender: &'a Sender,
+    messages: mpsc::Receiver<ServerMessage>,
+    settled: tokio::sync::watch::Receiver<Settled>,
+    told: Settled,
+}
+
+impl Writer<'_> {
+    /// Passes on messages and acknowledges what is settled, until the owner or the client is gone.
+    async fn run(&mut self) -> Error {
+        let gone = || {
+            Error::new(ErrorCode::Unavailable, "the stream was taken over, or the run changed hands; reconnect")
+                .retry_after(Duration::from_secs(1))
+        };
+        loop {
+            let sent = tokio::select! {
+                message = self.messages.recv() => match message {
+                    Some(message) => self.sender.send(Ok(message)).await.map_err(|_| ()),
+                    None => return gone(),
+                },
+                changed = self.settled.changed() => match changed {
+                    Ok(()) => self.acknowledge().await,
+                    Err(_) => return gone(),
+                },
+            };
+            if sent.is_err() {
+                return Error::new(ErrorCode::Unavailable, "the client has gone");
+            }
+        }
+    }
+
+    async fn acknowledge(&mut self) -> Result<(), ()> {
+        let settled = *self.settled.borrow_and_update();
+        if settled == self.told {
+            return Ok(());
+        }
+        self.told = settled;
+        let Settled { committed_seq, keep_from_seq } = settled;
+        send(self.sender, server_message::Message::Ack(v1::Ack { committed_seq, keep_from_seq })).await
+    }
+
+    /// Waits until everything taken in is settled and says so. What is not settled by then stays the client's.
+    async fn settle(&mut self, accepted_seq: Option<u64>, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while let Some(accepted) = accepted_seq
+            && self.settled.borrow().committed_seq < accepted
+        {
+            match timeout_at(deadline, self.settled.changed()).await {
+                Ok(Ok(())) => {}
+                _ => break,
+            }
+        }
+        // The client may have gone.
+        let _ = self.acknowledge().await;
+    }
+}
+
+async fn send(sender: &Sender, message: server_message::Message) -> Result<(), ()> {
+    sender.send(Ok(ServerMessage { message: Some(message) })).await.map_err(|_| ())
+}
+
+async fn next(
+    inbound: &mut Streaming<ClientMessage>,
+    state: &AppState,
+) -> Result<Option<client_message::Message>, Error> {
+    match inbound.message().await {
+        Ok(None) => Ok(None),
+        Ok(Some(ClientMessage { message: Some(message) })) => Ok(Some(message)),
+        Ok(Some(ClientMessage { message: None })) => {
+            Err(Error::invalid("message", "is empty, or of a kind this server does not know"))
+        }
+        Err(status) if status.code() == tonic::Code::OutOfRange => {
+            let limit = state.config.limits.max_message_bytes;
+            Err(Error::invalid("message", format!("larger than max_message_bytes ({limit})")))
+        }
+        Err(status) if status.code() == tonic::Code::Internal => {
+            Err(Error::invalid("message", format!("cannot be decoded: {}", status.message())))
+        }
+        Err(status) => Err(Error::new(ErrorCode::Unavailable, status.message().to_owned())),
+    }
+}
+
+fn first_message(message: Option<client_message::Message>) -> Result<v1::Open, Error> {
+    match message {
+        Some(client_message::Message::Open(open)) => Ok(open),
+        _ => Err(Error::invalid("message", "the first message of a stream is Open")),
+    }
+}

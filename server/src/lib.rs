@@ -1,0 +1,18 @@
+//! The gradwatch server. [`serve`] is the whole application: `main.rs` parses, validates and calls it, tests call it on
+//! port 0.
+
+mod api;
+mod clock;
+pub mod config;
+pub mod error;
+mod http_server;
+mod ingest;
+mod metrics;
+mod pipeline;
+mod recorder;
+mod retention;
+mod server;
+mod state;
+
+pub use api::openapi_json;
+pub use server::{Drained, ServeError, ServerHandle, serve};

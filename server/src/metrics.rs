@@ -1,0 +1,129 @@
+//! Counters of the server, as Prometheus reads them.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// A label set with the one label `code`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct CodeLabel {
+    /// An error code's or event type's label.
+    pub code: String,
+}
+
+/// All counters. What goes up and down is two counters (opened, closed), subtracted by whoever reads them: a pair of
+/// +1 and −1 on one gauge drifts when one of them is missed.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub frames_received: Counter,
+    pub frames_settled: Counter,
+    pub frames_duplicate: Counter,
+    pub frames_rejected: Counter,
+    pub frames_dropped_by_clients: Counter,
+    pub frames_refilled: Counter,
+    pub readings: Counter,
+    pub events: Family<CodeLabel, Counter>,
+    pub commits: Counter,
+    pub commit_failures: Family<CodeLabel, Counter>,
+    pub unique_violations: Counter,
+    pub commit_seconds: Histogram,
+    pub ingest_streams_opened: Counter,
+    pub ingest_streams_closed: Counter,
+    pub live_streams_opened: Counter,
+    pub live_streams_closed: Counter,
+    pub runs_taken: Counter,
+    pub runs_released: Counter,
+    pub run_panics: Counter,
+    pub in_flight_bytes: Gauge,
+    pub errors: Family<CodeLabel, Counter>,
+}
+
+impl Metrics {
+    /// Registers every counter.
+    #[must_use]
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("gradwatch");
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let frames_received = counter("frames_received", "Frames that arrived, duplicates included");
+        let frames_settled = counter("frames_settled", "Frames whose settling transaction was committed");
+        let frames_duplicate = counter("frames_duplicate", "Frames at or below the mark, dropped on arrival");
+        let frames_rejected = counter("frames_rejected", "Frames refused as invalid");
+        let frames_dropped_by_clients = counter("frames_dropped_by_clients", "Frames that clients gave up");
+        let frames_refilled = counter("frames_refilled", "Settled frames sent again to refill windows");
+        let readings = counter("readings", "Readings committed");
+        let commits = counter("commits", "Transactions committed by the recorder");
+        let unique_violations = counter("unique_violations", "Rows that were to be stored twice: always a bug");
+        let ingest_streams_opened = counter("ingest_streams_opened", "Frame streams opened");
+        let ingest_streams_closed = counter("ingest_streams_closed", "Frame streams closed");
+        let live_streams_opened = counter("live_streams_opened", "Server-sent event streams opened");
+        let live_streams_closed = counter("live_streams_closed", "Server-sent event streams closed");
+        let runs_taken = counter("runs_taken", "Runs this server took ownership of");
+        let runs_released = counter("runs_released", "Runs this server gave up again");
+        let run_panics = counter("run_panics", "Panics while working on one run; the run was reloaded");
+        let mut family = |name: &str, help: &str| {
+            let family = Family::<CodeLabel, Counter>::default();
+            registry.register(name, help, family.clone());
+            family
+        };
+        let events = family("events", "Events recorded, by type");
+        let commit_failures = family("commit_failures", "Transactions rolled back, by cause");
+        let errors = family("errors", "Requests refused, by error code");
+        let commit_seconds = Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0]);
+        registry.register_with_unit("commit", "Time a group commit takes", Unit::Seconds, commit_seconds.clone());
+        let in_flight_bytes = Gauge::default();
+        registry.register("in_flight_bytes", "Bytes of frames between arrival and commit", in_flight_bytes.clone());
+        Self {
+            registry,
+            frames_received,
+            frames_settled,
+            frames_duplicate,
+            frames_rejected,
+            frames_dropped_by_clients,
+            frames_refilled,
+            readings,
+            events,
+            commits,
+            commit_failures,
+            unique_violations,
+            commit_seconds,
+            ingest_streams_opened,
+            ingest_streams_closed,
+            live_streams_opened,
+            live_streams_closed,
+            runs_taken,
+            runs_released,
+            run_panics,
+            in_flight_bytes,
+            errors,
+        }
+    }
+
+    /// The text that Prometheus scrapes.
+    #[must_use]
+    pub(crate) fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail; should an encoder say otherwise, what was written so far is still valid.
+        if let Err(error) = encode(&mut text, &self.registry) {
+            tracing::error!(%error, "metrics cannot be encoded");
+        }
+        text
+    }
+
+    /// Counts one more of `code` in a family.
+    pub(crate) fn count(family: &Family<CodeLabel, Counter>, code: &str) {
+        family.get_or_create(&CodeLabel { code: code.to_owned() }).inc();
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,298 @@
+//! The task that owns one run: it loads what needs I/O, and sends everything else to the numeric pool.
+
+use std::{sync::Arc, time::Duration};
+
+use gradwatch_proto::v1::ServerMessage;
+use gradwatch_store::{AttemptId, RunId, RunState, Segment, ShardMark, StreamSpec};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+use super::{
+    Shared, load,
+    mark::Settled,
+    owner::{Connection, OwnerParts, RunOwner, Work},
+};
+use crate::{
+    clock,
+    error::{Error, ErrorCode},
+    recorder::Settlement,
+};
+
+/// Commands that wait for one run. Items also hold their bytes of the budget.
+pub(super) const QUEUE: usize = 256;
+/// Commands worked off in one go.
+const BATCH: usize = 64;
+
+/// What a run's owner is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    Open {
+        open: StreamOpen,
+        reply: oneshot::Sender<Result<StreamOpened, Error>>,
+    },
+    /// A stream has ended; answers the last seq taken in from it.
+    Disconnect {
+        segment: u32,
+        generation: u64,
+        reply: oneshot::Sender<u64>,
+    },
+    Work(Work),
+    /// Ends the run from outside; answered once that is committed.
+    CloseRun {
+        outcome: RunState,
+        reply: oneshot::Sender<()>,
+    },
+    /// The run has a new attempt.
+    SegmentsChanged,
+    /// Commits of this owner fail for good.
+    Lost {
+        owner_epoch: u64,
+    },
+    /// The run is being deleted.
+    Forget,
+}
+
+/// A stream that wants to begin.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamOpen {
+    pub(crate) attempt_id: AttemptId,
+    pub(crate) shard: u32,
+    pub(crate) writer_id: String,
+    pub(crate) outbox: mpsc::Sender<ServerMessage>,
+}
+
+/// What a stream begins with.
+#[derive(Debug)]
+pub(crate) struct StreamOpened {
+    pub(crate) segment: u32,
+    pub(crate) generation: u64,
+    pub(crate) spec: Arc<StreamSpec>,
+    pub(crate) resend_from_seq: u64,
+    pub(crate) settled: watch::Receiver<Settled>,
+}
+
+/// Owns a run until it is over, taken away, or forgotten.
+pub(super) struct Actor {
+    pub(super) run_id: RunId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) recorder: mpsc::Sender<Settlement>,
+}
+
+/// Why the owner stops.
+enum End {
+    /// Nothing is going on; it may be asked for again.
+    Idle,
+    /// Its state is no longer what is committed; streams have to begin again.
+    Reload,
+    /// The server shuts down.
+    Closed,
+}
+
+impl Actor {
+    pub(super) async fn run(mut self) {
+        let Some(owner) = self.take_ownership().await else { return };
+        self.shared.metrics.runs_taken.inc();
+        let end = self.own(owner).await;
+        self.shared.metrics.runs_released.inc();
+        match end {
+            End::Idle => tracing::debug!(run_id = %self.run_id, "run released"),
+            End::Reload => tracing::info!(run_id = %self.run_id, "run given up; it is loaded again when asked for"),
+            End::Closed => {}
+        }
+        // From here on senders fail and ask for a new owner. What is still queued is answered by dropping it: streams
+        // see their reply or outbox go and begin again.
+        self.commands.close();
+    }
+
+    async fn take_ownership(&mut self) -> Option<RunOwner> {
+        match self.load().await {
+            Ok(owner) => Some(owner),
+            Err(error) => {
+                tracing::warn!(run_id = %self.run_id, %error, "run cannot be loaded");
+                self.commands.close();
+                while let Some(command) = self.commands.recv().await {
+                    if let Command::Open { reply, .. } = command {
+                        // The stream may have given up waiting.
+                        let _ = reply.send(Err(error.clone()));
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    async fn load(&self) -> Result<RunOwner, Error> {
+        let store = &self.shared.store;
+        let owned = store.take_ownership(self.run_id).await?;
+        let scalar_names = store.scalar_names(self.run_id).await?;
+        Ok(RunOwner::new(OwnerParts {
+            owner_epoch: owned.owner_epoch,
+            run: owned.run,
+            segments: owned.segments.into_iter().map(|(segment, _)| segment).collect(),
+            scalar_names,
+            now_us: clock::now_us(),
+            metrics: Arc::clone(&self.shared.metrics),
+            liveness: self.shared.config.liveness.clone(),
+        }))
+    }
+
+    async fn own(&mut self, mut owner: RunOwner) -> End {
+        let mut tick = self.tick();
+        let mut generation = 0;
+        let mut commands = Vec::with_capacity(BATCH);
+        loop {
+            let mut work = Vec::new();
+            tokio::select! {
+                received = self.commands.recv_many(&mut commands, BATCH) => {
+                    if received == 0 {
+                        return End::Closed;
+                    }
+                }
+                _ = tick.tick() => {
+                    if owner.is_idle() && self.commands.is_empty() {
+                        return End::Idle;
+                    }
+                    work.push(Work::Look);
+                }
+            }
+            for command in commands.drain(..) {
+                // What came before a command that needs I/O or an answer has to be done before it.
+                if let Command::Work(next) = command {
+                    work.push(next);
+                    continue;
+                }
+                owner = match self.work(owner, std::mem::take(&mut work), None).await {
+                    Ok(owner) => owner,
+                    Err(end) => return end,
+                };
+                match command {
+                    Command::Work(_) => unreachable!("handled above"),
+                    Command::Open { open, reply } => {
+                        generation += 1;
+                        let opened = self.open(&mut owner, &open, generation).await;
+                        // The stream may have given up waiting; its outbox is then closed and ends by itself.
+                        let _ = reply.send(opened);
+                    }
+                    Command::Disconnect { segment, generation, reply } => {
+                        let _ = reply.send(owner.disconnect(segment, generation));
+                    }
+                    Command::CloseRun { outcome, reply } => {
+                        owner = match self.work(owner, vec![Work::Close { outcome }], Some(reply)).await {
+                            Ok(owner) => owner,
+                            Err(end) => return end,
+                        };
+                    }
+                    Command::SegmentsChanged => {
+                        if let Err(error) = self.refresh(&mut owner).await {
+                            tracing::warn!(run_id = %self.run_id, %error, "segments cannot be read");
+                            return End::Reload;
+                        }
+                    }
+                    Command::Lost { owner_epoch } if owner_epoch == owner.owner_epoch() => return End::Reload,
+                    Command::Lost { .. } => {}
+                    Command::Forget => return End::Reload,
+                }
+            }
+            owner = match self.work(owner, work, None).await {
+                Ok(owner) => owner,
+                Err(end) => return end,
+            };
+        }
+    }
+
+    fn tick(&self) -> Interval {
+        let mut tick = interval(Duration::from_millis(self.shared.config.liveness.check_every_ms));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick
+    }
+
+    /// Does work on the pool and hands what it settles to the recorder. Waiting for the recorder's queue is what slows
+    /// a run down when the store cannot follow.
+    async fn work(&self, owner: RunOwner, work: Vec<Work>, done: Option<oneshot::Sender<()>>) -> Result<RunOwner, End> {
+        if work.is_empty() {
+            return Ok(owner);
+        }
+        let now_us = clock::now_us();
+        let job = move || {
+            let mut owner = owner;
+            let settlement = owner.work(work, now_us);
+            (owner, settlement)
+        };
+        let (owner, settlement) = match self.shared.pool.run(job).await {
+            Ok(result) => result,
+            Err(panicked) => {
+                // Invariant (promise 11): the fault stays with this run. Its owner is gone with everything it held; what
+                // it had not settled, its clients send again to the next one.
+                self.shared.metrics.run_panics.inc();
+                tracing::error!(run_id = %self.run_id, cause = panicked.0, "panic while working on a run");
+                return Err(End::Reload);
+            }
+        };
+        match settlement {
+            Some(settlement) => {
+                let settlement = Settlement { done, ..settlement };
+                self.recorder.send(settlement).await.map_err(|_| End::Closed)?;
+            }
+            None => {
+                if let Some(done) = done {
+                    // Nothing had to change, which is an answer too.
+                    let _ = done.send(());
+                }
+            }
+        }
+        Ok(owner)
+    }
+
+    async fn open(&self, owner: &mut RunOwner, open: &StreamOpen, generation: u64) -> Result<StreamOpened, Error> {
+        if !owner.segments().iter().any(|segment| segment.attempt_id == open.attempt_id) {
+            self.refresh(owner).await?;
+        }
+        let Some(segment) = owner.segments().iter().find(|segment| segment.attempt_id == open.attempt_id) else {
+            let message =
+                format!("attempt {} of run {} was not opened; call OpenRun first", open.attempt_id, self.run_id);
+            return Err(Error { field: Some("attempt_id".into()), ..Error::new(ErrorCode::NotFound, message) });
+        };
+        let number = segment.segment;
+        if owner.attempt(number).is_none() {
+            let (segment, mark) = self.segment_and_mark(number, open.shard).await?;
+            let config = &self.shared.config.detectors;
+            let attempt = load::segment_owner(self.shared.store.as_ref(), self.run_id, segment, &mark, config).await?;
+            owner.insert(attempt);
+        }
+        let attempt = owner.attempt(number).ok_or_else(|| Error::internal("an attempt that was loaded is gone"))?;
+        if attempt.writer_id != open.writer_id {
+            let message = format!("another process already writes shard {} of attempt {}", open.shard, open.attempt_id);
+            return Err(Error { field: Some("writer_id".into()), ..Error::new(ErrorCode::AlreadyExists, message) });
+        }
+        let opened = StreamOpened {
+            segment: number,
+            generation,
+            spec: Arc::new(attempt.segment.spec.clone()),
+            resend_from_seq: attempt.resend_from_seq(),
+            settled: attempt.mark.subscribe(),
+        };
+        owner.connect(number, Connection { generation, outbox: open.outbox.clone() }, clock::now_us());
+        Ok(opened)
+    }
+
+    /// An attempt and its mark as they are committed.
+    async fn segment_and_mark(&self, number: u32, shard: u32) -> Result<(Segment, ShardMark), Error> {
+        let store = &self.shared.store;
+        let segments = store.segments(self.run_id).await?;
+        let segment = segments.into_iter().find(|segment| segment.segment == number);
+        let mark = store.shard_marks(self.run_id, number).await?.into_iter().find(|mark| mark.shard == shard);
+        segment.zip(mark).ok_or_else(|| {
+            Error::invalid("shard", format!("shard {shard} of this attempt was not opened; call OpenRun first"))
+        })
+    }
+
+    async fn refresh(&self, owner: &mut RunOwner) -> Result<(), Error> {
+        let run = self.shared.store.run(self.run_id).await?;
+        let segments = self.shared.store.segments(self.run_id).await?;
+        owner.set_segments(segments, run.state);
+        Ok(())
+    }
+}

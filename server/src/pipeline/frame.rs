@@ -1,0 +1,90 @@
+//! What ingest hands over: frames in domain terms, checked as far as a frame alone can be checked.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use gradwatch_proto::v1::RejectCode;
+use gradwatch_spectral::encoding::NonFiniteCounts;
+use gradwatch_store::Kind;
+
+/// One place in a shard's sequence.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    Frame(Frame),
+    /// A frame that is invalid by itself. It keeps its place: the mark passes it in order.
+    Rejected(Rejection),
+    /// Stands for the frames that the client gave up.
+    Dropped {
+        from_seq: u64,
+        to_seq: u64,
+        first_step: u64,
+        last_step: u64,
+    },
+}
+
+impl Item {
+    /// The first seq it stands for.
+    pub(crate) fn first_seq(&self) -> u64 {
+        match self {
+            Self::Frame(frame) => frame.seq,
+            Self::Rejected(rejection) => rejection.seq,
+            Self::Dropped { from_seq, .. } => *from_seq,
+        }
+    }
+
+    /// The last seq it stands for.
+    pub(crate) fn last_seq(&self) -> u64 {
+        match self {
+            Self::Dropped { to_seq, .. } => *to_seq,
+            _ => self.first_seq(),
+        }
+    }
+}
+
+/// A valid frame.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) seq: u64,
+    pub(crate) step: u64,
+    pub(crate) wall_time_us: i64,
+    pub(crate) phase: u32,
+    pub(crate) learning_rate: Option<f64>,
+    pub(crate) weight_decay: Option<f64>,
+    /// Learning rates that differ from the frame's, by group index.
+    pub(crate) group_learning_rates: BTreeMap<usize, f64>,
+    pub(crate) scalars: BTreeMap<String, f64>,
+    pub(crate) payloads: Vec<Payload>,
+}
+
+impl Frame {
+    /// eta of a group.
+    pub(crate) fn learning_rate_of(&self, group: usize) -> Option<f64> {
+        self.group_learning_rates.get(&group).copied().or(self.learning_rate)
+    }
+}
+
+/// One group's sketch.
+#[derive(Clone, Debug)]
+pub(crate) struct Payload {
+    pub(crate) group: usize,
+    pub(crate) kind: Kind,
+    pub(crate) base_step: u64,
+    pub(crate) body: Body,
+}
+
+/// The sketch as it came: bytes are slices of the received message.
+#[derive(Clone, Debug)]
+pub(crate) enum Body {
+    F32(Bytes),
+    F16 { scale: f32, values: Bytes },
+    NonFinite(NonFiniteCounts),
+}
+
+/// Why a frame is refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Rejection {
+    pub(crate) seq: u64,
+    pub(crate) code: RejectCode,
+    pub(crate) field: String,
+    pub(crate) message: String,
+}

@@ -1,0 +1,232 @@
+//! From frames to settlements: one owner per run, found by run id, fed through bounded queues.
+//!
+//! ```text
+//! ingest ─► Pipeline (route by run) ─► Actor (one task a run) ─► NumericPool: RunOwner::work ─► recorder
+//! ```
+
+mod actor;
+mod budget;
+mod followed;
+mod frame;
+mod group_stream;
+mod liveness;
+mod load;
+mod mark;
+mod owner;
+mod pool;
+mod rollup;
+mod segment;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use gradwatch_store::{RunId, RunState, Store};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+use tokio_util::task::TaskTracker;
+
+pub(crate) use actor::{StreamOpen, StreamOpened};
+pub(crate) use budget::{Budget, Permit, Share};
+pub(crate) use frame::{Body, Frame, Item, Payload, Rejection};
+pub(crate) use mark::{Mark, Settled};
+
+use self::{
+    actor::{Actor, Command},
+    owner::Work,
+    pool::NumericPool,
+};
+use crate::{
+    config::Config,
+    error::{Error, ErrorCode},
+    metrics::Metrics,
+    recorder::{Lost, Settlement},
+};
+
+/// What all owners share.
+pub(crate) struct Shared {
+    config: Arc<Config>,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    pool: NumericPool,
+}
+
+/// Finds the owner of a run, or makes one.
+pub(crate) struct Pipeline {
+    shared: Arc<Shared>,
+    /// The routing table. The lock is held to look up or insert a sender, never while a run is worked on.
+    owners: Mutex<HashMap<RunId, mpsc::Sender<Command>>>,
+    /// Where owners hand over what they settle; taken at shutdown, so that the recorder's queue can end.
+    recorder: Mutex<Option<mpsc::Sender<Settlement>>>,
+    actors: TaskTracker,
+    /// Memory for frames on their way.
+    pub(crate) budget: Budget,
+}
+
+impl Pipeline {
+    /// A pipeline that settles through `recorder`.
+    pub(crate) fn new(
+        config: Arc<Config>,
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        recorder: mpsc::Sender<Settlement>,
+    ) -> Result<Self, rayon::ThreadPoolBuildError> {
+        let pool = NumericPool::new(config.numeric_threads())?;
+        let budget = Budget::new(config.memory_limit_bytes, Arc::clone(&metrics));
+        let shared = Arc::new(Shared { config, store, metrics, pool });
+        Ok(Self {
+            shared,
+            owners: Mutex::default(),
+            recorder: Mutex::new(Some(recorder)),
+            actors: TaskTracker::new(),
+            budget,
+        })
+    }
+
+    /// Opens a stream of an attempt.
+    pub(crate) async fn open_stream(&self, run_id: RunId, open: StreamOpen) -> Result<StreamOpened, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(run_id, Command::Open { open, reply }).await?;
+        answer.await.map_err(|_| unavailable())?
+    }
+
+    /// Hands over frames of a stream.
+    pub(crate) async fn items(
+        &self,
+        run_id: RunId,
+        opened: &StreamOpened,
+        items: Vec<Item>,
+        permit: Permit,
+    ) -> Result<(), Error> {
+        let (segment, generation) = (opened.segment, opened.generation);
+        self.tell_owner(run_id, Work::Items { segment, generation, items, permit }).await
+    }
+
+    /// Passes on a sign of life.
+    pub(crate) async fn heartbeat(&self, run_id: RunId, opened: &StreamOpened) -> Result<(), Error> {
+        let (segment, generation) = (opened.segment, opened.generation);
+        self.tell_owner(run_id, Work::Heartbeat { segment, generation }).await
+    }
+
+    /// Passes on the job's own word of its end.
+    pub(crate) async fn finish(
+        &self,
+        run_id: RunId,
+        opened: &StreamOpened,
+        outcome: RunState,
+        last_seq: u64,
+    ) -> Result<(), Error> {
+        let (segment, generation) = (opened.segment, opened.generation);
+        self.tell_owner(run_id, Work::Finish { segment, generation, outcome, last_seq }).await
+    }
+
+    /// Ends a stream; answers the last seq taken in, behind everything handed over before.
+    pub(crate) async fn disconnect(&self, run_id: RunId, opened: &StreamOpened) -> Option<u64> {
+        let (reply, answer) = oneshot::channel();
+        let sender = self.existing(run_id)?;
+        let (segment, generation) = (opened.segment, opened.generation);
+        sender.send(Command::Disconnect { segment, generation, reply }).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Ends a run from outside its streams.
+    pub(crate) async fn close_run(&self, run_id: RunId, outcome: RunState) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(run_id, Command::CloseRun { outcome, reply }).await?;
+        answer.await.map_err(|_| unavailable())
+    }
+
+    /// Says that a run has a new attempt. A run without an owner reads that when it gets one.
+    pub(crate) async fn segments_changed(&self, run_id: RunId) {
+        if let Some(sender) = self.existing(run_id) {
+            // An owner that is just leaving takes nothing with it that matters here.
+            let _ = sender.send(Command::SegmentsChanged).await;
+        }
+    }
+
+    /// Lets go of a run that is being deleted.
+    pub(crate) async fn forget(&self, run_id: RunId) {
+        if let Some(sender) = self.existing(run_id) {
+            let _ = sender.send(Command::Forget).await;
+        }
+    }
+
+    /// Takes up a run that was going on when the last server stopped, so that its silence is noticed.
+    pub(crate) fn adopt(&self, run_id: RunId) {
+        if let Err(error) = self.owner(run_id) {
+            tracing::debug!(%run_id, %error, "run not adopted");
+        }
+    }
+
+    /// Tells owners of commits that failed for good, until the recorder is gone.
+    pub(crate) fn watch_lost(self: &Arc<Self>, mut lost: mpsc::UnboundedReceiver<Lost>) -> JoinHandle<()> {
+        let pipeline = Arc::clone(self);
+        tokio::spawn(async move {
+            while let Some(Lost { run_id, owner_epoch }) = lost.recv().await {
+                if let Some(sender) = pipeline.existing(run_id) {
+                    let _ = sender.send(Command::Lost { owner_epoch }).await;
+                }
+            }
+        })
+    }
+
+    /// Takes no more work and waits until all owners have handed over what they had.
+    pub(crate) async fn drain(&self) {
+        self.actors.close();
+        *lock(&self.recorder) = None;
+        lock(&self.owners).clear();
+        self.actors.wait().await;
+    }
+
+    /// Work for a run that has an owner: without one there is no stream it could belong to.
+    async fn tell_owner(&self, run_id: RunId, work: Work) -> Result<(), Error> {
+        let sender = self.existing(run_id).ok_or_else(unavailable)?;
+        sender.send(Command::Work(work)).await.map_err(|_| unavailable())
+    }
+
+    async fn send(&self, run_id: RunId, mut command: Command) -> Result<(), Error> {
+        // An owner may leave between being found and being told. A new one does not leave at once.
+        for _ in 0..3 {
+            match self.owner(run_id)?.send(command).await {
+                Ok(()) => return Ok(()),
+                Err(mpsc::error::SendError(returned)) => command = returned,
+            }
+        }
+        Err(unavailable())
+    }
+
+    fn existing(&self, run_id: RunId) -> Option<mpsc::Sender<Command>> {
+        lock(&self.owners).get(&run_id).filter(|sender| !sender.is_closed()).cloned()
+    }
+
+    fn owner(&self, run_id: RunId) -> Result<mpsc::Sender<Command>, Error> {
+        let mut owners = lock(&self.owners);
+        if let Some(sender) = owners.get(&run_id)
+            && !sender.is_closed()
+        {
+            return Ok(sender.clone());
+        }
+        let recorder = lock(&self.recorder).clone().ok_or_else(unavailable)?;
+        // Owners that left are forgotten when there are many of them, so that the table stays as small as the work.
+        if owners.len() > 64 {
+            owners.retain(|_, sender| !sender.is_closed());
+        }
+        let (sender, commands) = mpsc::channel(actor::QUEUE);
+        owners.insert(run_id, sender.clone());
+        self.actors.spawn(Actor { run_id, shared: Arc::clone(&self.shared), commands, recorder }.run());
+        Ok(sender)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing that can panic is done under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unavailable() -> Error {
+    Error::new(ErrorCode::Unavailable, "the run changed hands or the server is shutting down; reconnect")
+        .retry_after(std::time::Duration::from_secs(1))
+}

@@ -1,0 +1,373 @@
+//! The state of a run in the hands of its one owner. No locks, no I/O: commands go in, what is to be settled comes out.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use gradwatch_proto::v1::{self, ServerMessage, server_message};
+use gradwatch_spectral::detectors::Regime;
+use gradwatch_store::{EventRow, RunCommit, RunCounters, RunId, RunPatch, RunState, Segment, lineage};
+use tokio::sync::mpsc;
+
+use super::{
+    budget::Permit,
+    frame::{Item, Rejection},
+    liveness::Pulse,
+    segment::{Accepted, SegmentOwner},
+};
+use crate::{
+    config::Liveness,
+    metrics::Metrics,
+    recorder::{MarkAdvance, Settlement},
+};
+
+/// A stream that is connected now.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// Tells this connection from an earlier one of the same writer, whose last messages may still be on their way.
+    pub(crate) generation: u64,
+    /// Messages other than acknowledgements. Bounded; what does not fit is told by counters on the run anyway.
+    pub(crate) outbox: mpsc::Sender<ServerMessage>,
+}
+
+/// An attempt with its connection.
+#[derive(Debug)]
+struct Held {
+    owner: SegmentOwner,
+    connection: Option<Connection>,
+    /// The hole that was last asked for, so that it is asked for once.
+    asked_for: Option<u64>,
+    finish: Option<(RunState, u64)>,
+}
+
+/// Work that needs no I/O.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Items { segment: u32, generation: u64, items: Vec<Item>, permit: Permit },
+    Heartbeat { segment: u32, generation: u64 },
+    Finish { segment: u32, generation: u64, outcome: RunState, last_seq: u64 },
+    Close { outcome: RunState },
+    Look,
+}
+
+/// A run and everything its readings depend on.
+#[derive(Debug)]
+pub(crate) struct RunOwner {
+    run_id: RunId,
+    project: Arc<str>,
+    owner_epoch: u64,
+    state: RunState,
+    regime: Regime,
+    scalar_names: BTreeSet<String>,
+    segments: Vec<Segment>,
+    live_to_step: Arc<BTreeMap<u32, u64>>,
+    attempts: BTreeMap<u32, Held>,
+    pulse: Pulse,
+    last_seen_us: i64,
+    metrics: Arc<Metrics>,
+    liveness: Liveness,
+}
+
+/// What an owner starts from.
+#[derive(Debug)]
+pub(crate) struct OwnerParts {
+    pub(crate) run: gradwatch_store::Run,
+    pub(crate) owner_epoch: u64,
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) scalar_names: Vec<String>,
+    pub(crate) now_us: i64,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) liveness: Liveness,
+}
+
+impl RunOwner {
+    pub(crate) fn new(parts: OwnerParts) -> Self {
+        let mut owner = Self {
+            run_id: parts.run.run_id,
+            project: parts.run.project.into(),
+            owner_epoch: parts.owner_epoch,
+            state: parts.run.state,
+            regime: parts.run.regime,
+            scalar_names: parts.scalar_names.into_iter().collect(),
+            segments: Vec::new(),
+            live_to_step: Arc::default(),
+            attempts: BTreeMap::new(),
+            pulse: Pulse::new(parts.now_us),
+            last_seen_us: parts.run.last_seen_us,
+            metrics: parts.metrics,
+            liveness: parts.liveness,
+        };
+        owner.set_segments(parts.segments, parts.run.state);
+        owner
+    }
+
+    pub(crate) fn owner_epoch(&self) -> u64 {
+        self.owner_epoch
+    }
+
+    /// Takes note of a new attempt: what is live changes, and a run that was over is running again.
+    pub(crate) fn set_segments(&mut self, segments: Vec<Segment>, state: RunState) {
+        let live = lineage::live(&segments, 0, u64::MAX);
+        self.live_to_step = Arc::new(live.iter().map(|range| (range.segment, range.to_step)).collect());
+        self.segments = segments;
+        self.state = state;
+    }
+
+    pub(crate) fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    pub(crate) fn attempt(&self, segment: u32) -> Option<&SegmentOwner> {
+        self.attempts.get(&segment).map(|held| &held.owner)
+    }
+
+    pub(crate) fn insert(&mut self, owner: SegmentOwner) {
+        let held = Held { owner, connection: None, asked_for: None, finish: None };
+        self.attempts.insert(held.owner.segment.segment, held);
+    }
+
+    /// Gives an attempt a connection; an earlier one of the same writer is closed by this.
+    pub(crate) fn connect(&mut self, segment: u32, connection: Connection, now_us: i64) {
+        self.pulse.heard(now_us);
+        if let Some(held) = self.attempts.get_mut(&segment) {
+            held.connection = Some(connection);
+            held.asked_for = None;
+        }
+    }
+
+    /// Takes the connection away, if it is still this one; answers the last seq taken in.
+    pub(crate) fn disconnect(&mut self, segment: u32, generation: u64) -> u64 {
+        let Some(held) = self.attempts.get_mut(&segment) else { return 0 };
+        if held.connection.as_ref().is_some_and(|connection| connection.generation == generation) {
+            held.connection = None;
+        }
+        held.owner.accepted_seq()
+    }
+
+    /// Nothing is connected, on its way, or expected: the owner can let go of the run.
+    pub(crate) fn is_idle(&self) -> bool {
+        let quiet = |held: &Held| {
+            held.connection.is_none() && held.owner.mark.settled().committed_seq == held.owner.accepted_seq()
+        };
+        !matches!(self.state, RunState::Running | RunState::Stalled) && self.attempts.values().all(quiet)
+    }
+
+    /// Does a batch of work; answers what it settles, if anything.
+    pub(crate) fn work(&mut self, batch: Vec<Work>, now_us: i64) -> Option<Settlement> {
+        let mut commit = RunCommit {
+            run_id: self.run_id,
+            owner_epoch: self.owner_epoch,
+            marks: Vec::new(),
+            steps: Vec::new(),
+            readings: Vec::new(),
+            rollups: Vec::new(),
+            events: Vec::new(),
+            followers: Vec::new(),
+            scalar_names: Vec::new(),
+            patch: RunPatch::default(),
+        };
+        let mut permits = Vec::new();
+        for work in batch {
+            match work {
+                Work::Items { segment, generation, items, permit } => {
+                    self.pulse.heard(now_us);
+                    for item in items {
+                        self.accept(segment, generation, item, now_us, &mut commit);
+                    }
+                    permits.push(permit);
+                }
+                Work::Heartbeat { segment, generation } => {
+                    if self.is_connected(segment, generation) {
+                        self.pulse.heard(now_us);
+                    }
+                }
+                Work::Finish { segment, generation, outcome, last_seq } => {
+                    if self.is_connected(segment, generation)
+                        && let Some(held) = self.attempts.get_mut(&segment)
+                    {
+                        held.finish = Some((outcome, last_seq));
+                    }
+                    self.finish(segment, &mut commit);
+                }
+                Work::Close { outcome } => self.set_state(outcome, &mut commit),
+                Work::Look => self.look(now_us, &mut commit),
+            }
+        }
+        self.note_changes(now_us, &mut commit);
+        self.settlement(commit, permits)
+    }
+
+    fn is_connected(&self, segment: u32, generation: u64) -> bool {
+        let connection = self.attempts.get(&segment).and_then(|held| held.connection.as_ref());
+        connection.is_some_and(|connection| connection.generation == generation)
+    }
+
+    fn accept(&mut self, segment: u32, generation: u64, item: Item, now_us: i64, commit: &mut RunCommit) {
+        self.metrics.frames_received.inc_by(item.last_seq() - item.first_seq() + 1);
+        if !self.is_connected(segment, generation) {
+            return;
+        }
+        let live = self.live_to_step.get(&segment).is_some_and(|&last| match &item {
+            Item::Frame(frame) => frame.step <= last,
+            _ => true,
+        });
+        let is_frame = matches!(item, Item::Frame(_));
+        let Some(held) = self.attempts.get_mut(&segment) else { return };
+        match held.owner.accept(item, live, now_us, commit) {
+            Accepted::Settling => {
+                held.asked_for = None;
+                if is_frame {
+                    self.pulse.stepped(now_us);
+                    // A superseded attempt's late frames say nothing about the run as it is now.
+                    if live && matches!(self.state, RunState::Stalled | RunState::Crashed) {
+                        self.set_state(RunState::Running, commit);
+                    }
+                }
+            }
+            Accepted::Rejected(rejection) => {
+                held.asked_for = None;
+                self.metrics.frames_rejected.inc();
+                tracing::debug!(run_id = %self.run_id, seq = rejection.seq, field = rejection.field, "frame rejected");
+                held.send(rejected(rejection));
+            }
+            Accepted::Refilled => {
+                self.metrics.frames_refilled.inc();
+            }
+            Accepted::Known => {
+                self.metrics.frames_duplicate.inc();
+            }
+            Accepted::Hole { from_seq } => {
+                if held.asked_for != Some(from_seq) {
+                    held.asked_for = Some(from_seq);
+                    held.send(server_message::Message::Resend(v1::Resend { from_seq }));
+                }
+            }
+        }
+        self.finish(segment, commit);
+    }
+
+    /// An attempt's word of its end takes effect once everything before it is on its way into a commit.
+    fn finish(&mut self, segment: u32, commit: &mut RunCommit) {
+        let Some(held) = self.attempts.get_mut(&segment) else { return };
+        if let Some((outcome, last_seq)) = held.finish
+            && held.owner.accepted_seq() >= last_seq
+        {
+            held.finish = None;
+            if self.newest_segment() == Some(segment) {
+                self.set_state(outcome, commit);
+            }
+        }
+    }
+
+    fn newest_segment(&self) -> Option<u32> {
+        lineage::order(&self.segments).last().copied()
+    }
+
+    fn set_state(&mut self, state: RunState, commit: &mut RunCommit) {
+        if self.state != state {
+            self.state = state;
+            commit.patch.state = Some(state);
+        }
+    }
+
+    fn look(&mut self, now_us: i64, commit: &mut RunCommit) {
+        let Some((state, silent_us)) = self.pulse.judge(self.state, now_us, &self.liveness) else { return };
+        let Some(newest) = self.newest_segment() else { return };
+        let event_type = if state == RunState::Crashed { "run.crashed" } else { "run.stalled" };
+        commit.events.push(EventRow {
+            event_type: event_type.to_owned(),
+            segment: newest,
+            step: self.segment_last_step(newest),
+            at_us: now_us,
+            group: None,
+            kind: None,
+            window: None,
+            from: None,
+            to: None,
+            evidence: serde_json::json!({ "silent_s": silent_us / 1_000_000 }),
+        });
+        self.set_state(state, commit);
+    }
+
+    fn segment_last_step(&self, segment: u32) -> Option<u64> {
+        match self.attempts.get(&segment) {
+            Some(held) => held.owner.last_step(),
+            None => self.segments.iter().find(|it| it.segment == segment).and_then(|it| it.last_step),
+        }
+    }
+
+    /// Changes of the run's own row that follow from what happened.
+    fn note_changes(&mut self, now_us: i64, commit: &mut RunCommit) {
+        for step in &commit.steps {
+            for name in step.scalars.keys() {
+                if !self.scalar_names.contains(name) {
+                    self.scalar_names.insert(name.clone());
+                    commit.scalar_names.push(name.clone());
+                }
+            }
+        }
+        let newest = self.newest_segment().and_then(|newest| self.attempts.get(&newest));
+        if let Some(regime) = newest.map(|held| held.owner.regime())
+            && regime != self.regime
+        {
+            self.regime = regime;
+            commit.patch.regime = Some(regime);
+        }
+        // Only the newest attempt says where the run stands.
+        if commit.patch.last_step.is_some() {
+            commit.patch.last_step = newest.and_then(|held| held.owner.last_step());
+        }
+        let heard_us = self.pulse.last_heard_us();
+        // Heartbeats alone are written down no more often than it takes to tell a stall from a crash.
+        let stale_us = i64::try_from(self.liveness.heartbeat_ms.saturating_mul(3_000)).unwrap_or(i64::MAX);
+        let speaks = !commit.marks.is_empty() || commit.patch.state.is_some_and(|state| state != RunState::Crashed);
+        if speaks || heard_us - self.last_seen_us > stale_us {
+            self.last_seen_us = if speaks { now_us } else { heard_us };
+            commit.patch.last_seen_us = Some(self.last_seen_us);
+        }
+    }
+
+    fn settlement(&self, commit: RunCommit, permits: Vec<Permit>) -> Option<Settlement> {
+        let empty = commit.marks.is_empty()
+            && commit.events.is_empty()
+            && commit.patch == RunPatch { counters: RunCounters::default(), ..RunPatch::default() };
+        if empty {
+            return None;
+        }
+        let advances = commit.marks.iter().filter_map(|mark| {
+            let held = self.attempts.get(&mark.segment)?;
+            Some(MarkAdvance {
+                mark: Arc::clone(&held.owner.mark),
+                committed_seq: mark.to_seq,
+                keep_from_seq: mark.keep_from_seq,
+            })
+        });
+        Some(Settlement {
+            advances: advances.collect(),
+            project: Arc::clone(&self.project),
+            live_to_step: Arc::clone(&self.live_to_step),
+            commit,
+            permits,
+            done: None,
+        })
+    }
+}
+
+impl Held {
+    fn send(&self, message: server_message::Message) {
+        if let Some(connection) = &self.connection {
+            // Full: the client does not read. It learns of a hole again when it reconnects.
+            let _ = connection.outbox.try_send(ServerMessage { message: Some(message) });
+        }
+    }
+}
+
+fn rejected(rejection: Rejection) -> server_message::Message {
+    server_message::Message::Rejected(v1::Rejected {
+        seq: rejection.seq,
+        code: rejection.code.into(),
+        field: rejection.field,
+        message: rejection.message,
+    })
+}

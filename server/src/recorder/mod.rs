@@ -1,0 +1,268 @@
+//! Settles what the owners of runs hand over: gathers it into group commits, then moves the marks (which acknowledges),
+//! then publishes.
+
+mod publish;
+
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
+
+use gradwatch_store::{Reading, ReadingRow, RunCommit, RunId, StepRow, Store, StoreError};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep},
+};
+
+pub(crate) use publish::{Hub, Publication, PublishedRun, Resume};
+
+use crate::{
+    metrics::Metrics,
+    pipeline::{Mark, Permit, Settled},
+};
+
+/// Rows in one transaction: enough to make its cost per row small, few enough that an ack does not wait for long.
+const MAX_ROWS: usize = 8_192;
+/// Settlements waiting for the recorder; each also holds its bytes of the budget.
+pub(crate) const QUEUE: usize = 1_024;
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+/// What an owner wants settled, and who is to be told.
+#[derive(Debug)]
+pub(crate) struct Settlement {
+    pub(crate) commit: RunCommit,
+    pub(crate) advances: Vec<MarkAdvance>,
+    pub(crate) project: Arc<str>,
+    pub(crate) live_to_step: Arc<BTreeMap<u32, u64>>,
+    /// The bytes that were held for this since it arrived.
+    pub(crate) permits: Vec<Permit>,
+    /// Told once it is committed.
+    pub(crate) done: Option<oneshot::Sender<()>>,
+}
+
+/// A mark to be moved once the transaction is committed.
+#[derive(Debug)]
+pub(crate) struct MarkAdvance {
+    pub(crate) mark: Arc<Mark>,
+    pub(crate) committed_seq: u64,
+    pub(crate) keep_from_seq: u64,
+}
+
+/// A run whose commits fail for good: its owner has to begin again from what is committed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lost {
+    pub(crate) run_id: RunId,
+    pub(crate) owner_epoch: u64,
+}
+
+/// Commits until all owners are gone.
+pub(crate) struct Recorder {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) lost: mpsc::UnboundedSender<Lost>,
+}
+
+impl Recorder {
+    /// Runs until the queue is closed and empty.
+    pub(crate) async fn run(self, mut queue: mpsc::Receiver<Settlement>) {
+        while let Some(first) = queue.recv().await {
+            let (mut batch, mut by_run) = (Batch::default(), HashMap::new());
+            batch.add(first, &mut by_run);
+            while batch.rows < MAX_ROWS
+                && let Ok(next) = queue.try_recv()
+            {
+                batch.add(next, &mut by_run);
+            }
+            self.settle(batch).await;
+        }
+    }
+
+    /// Commits a batch. A run whose part cannot be committed is left out and given up; the others do not suffer from it.
+    async fn settle(&self, mut batch: Batch) {
+        let mut retry = FIRST_RETRY;
+        while !batch.commits.is_empty() {
+            let started = Instant::now();
+            let error = match self.store.commit(&batch.commits).await {
+                Ok((commit_seq, event_ids)) => {
+                    self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+                    self.committed(batch, commit_seq, event_ids);
+                    return;
+                }
+                Err(error) => error,
+            };
+            self.count_failure(&error);
+            match error {
+                // An earlier commit of ours landed after all, or another owner took the run: never retried blindly.
+                StoreError::OwnershipLost(run_id)
+                | StoreError::UnknownRun(run_id)
+                | StoreError::RunDeleting(run_id) => {
+                    batch.remove(run_id, &self.lost);
+                }
+                StoreError::Unavailable(cause) => {
+                    tracing::warn!(cause, delay_ms = retry.as_millis() as u64, "commit failed; trying again");
+                    sleep(retry).await;
+                    retry = (retry * 2).min(LAST_RETRY);
+                }
+                cause if batch.commits.len() > 1 => {
+                    tracing::error!(%cause, runs = batch.commits.len(), "commit refused; trying each run alone");
+                    for alone in batch.split() {
+                        Box::pin(self.settle(alone)).await;
+                    }
+                    return;
+                }
+                cause => {
+                    let run_id = batch.commits[0].run_id;
+                    tracing::error!(%cause, %run_id, "commit refused; the run's owner begins again");
+                    batch.remove(run_id, &self.lost);
+                }
+            }
+        }
+    }
+
+    /// Invariant (promise 1): marks move, and thereby acknowledgements go out, only here, behind a committed
+    /// transaction; and nobody hears of a reading that is not committed.
+    fn committed(&self, batch: Batch, commit_seq: u64, event_ids: Vec<Vec<u64>>) {
+        self.metrics.commits.inc();
+        let mut runs = Vec::with_capacity(batch.commits.len());
+        for ((commit, follow_up), event_ids) in batch.commits.into_iter().zip(batch.follow_ups).zip(event_ids) {
+            self.metrics.readings.inc_by(commit.readings.len() as u64);
+            self.metrics.frames_dropped_by_clients.inc_by(commit.patch.counters.dropped);
+            for mark in &commit.marks {
+                self.metrics.frames_settled.inc_by(mark.to_seq - mark.from_seq);
+            }
+            for event in &commit.events {
+                Metrics::count(&self.metrics.events, &event.event_type);
+            }
+            for MarkAdvance { mark, committed_seq, keep_from_seq } in follow_up.advances {
+                mark.advance(Settled { committed_seq, keep_from_seq });
+            }
+            for done in follow_up.done {
+                // Whoever asked may have left.
+                let _ = done.send(());
+            }
+            drop(follow_up.permits);
+            runs.push(PublishedRun {
+                run_id: commit.run_id,
+                project: follow_up.project,
+                live_to_step: follow_up.live_to_step,
+                readings: with_wall_times(commit.readings, &commit.steps),
+                events: event_ids.into_iter().zip(commit.events).collect(),
+                patch: commit.patch,
+            });
+        }
+        self.hub.publish(Publication { commit_seq, runs });
+    }
+
+    fn count_failure(&self, error: &StoreError) {
+        let cause = match error {
+            StoreError::OwnershipLost(_) => "ownership_lost",
+            StoreError::UniqueViolation(_) => {
+                self.metrics.unique_violations.inc();
+                "unique_violation"
+            }
+            StoreError::Unavailable(_) => "unavailable",
+            StoreError::Data(_) => "data",
+            StoreError::UnknownRun(_) | StoreError::RunDeleting(_) => "run_deleted",
+            _ => "other",
+        };
+        Metrics::count(&self.metrics.commit_failures, cause);
+    }
+}
+
+/// Everything for one transaction, one entry a run in both lists.
+#[derive(Default)]
+struct Batch {
+    commits: Vec<RunCommit>,
+    follow_ups: Vec<FollowUp>,
+    rows: usize,
+}
+
+/// What a commit leads to.
+struct FollowUp {
+    advances: Vec<MarkAdvance>,
+    project: Arc<str>,
+    live_to_step: Arc<BTreeMap<u32, u64>>,
+    permits: Vec<Permit>,
+    done: Vec<oneshot::Sender<()>>,
+}
+
+impl Batch {
+    fn add(&mut self, settlement: Settlement, by_run: &mut HashMap<(RunId, u64), usize>) {
+        let Settlement { commit, advances, project, live_to_step, permits, done } = settlement;
+        self.rows += commit.steps.len() + commit.readings.len() + commit.events.len() + 1;
+        match by_run.entry((commit.run_id, commit.owner_epoch)) {
+            Entry::Occupied(index) => {
+                merge(&mut self.commits[*index.get()], commit);
+                let follow_up = &mut self.follow_ups[*index.get()];
+                follow_up.advances.extend(advances);
+                follow_up.live_to_step = live_to_step;
+                follow_up.permits.extend(permits);
+                follow_up.done.extend(done);
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(self.commits.len());
+                let done = done.into_iter().collect();
+                self.commits.push(commit);
+                self.follow_ups.push(FollowUp { advances, project, live_to_step, permits, done });
+            }
+        }
+    }
+
+    /// Leaves a run out and says so: its owner has to begin again from what is committed.
+    fn remove(&mut self, run_id: RunId, lost: &mpsc::UnboundedSender<Lost>) {
+        while let Some(index) = self.commits.iter().position(|commit| commit.run_id == run_id) {
+            let owner_epoch = self.commits.remove(index).owner_epoch;
+            self.follow_ups.remove(index);
+            // Nobody listens any more when the pipeline is gone, and then nobody needs to.
+            let _ = lost.send(Lost { run_id, owner_epoch });
+        }
+    }
+
+    fn split(self) -> impl Iterator<Item = Self> {
+        self.commits.into_iter().zip(self.follow_ups).map(|(commit, follow_up)| Self {
+            commits: vec![commit],
+            follow_ups: vec![follow_up],
+            rows: 0,
+        })
+    }
+}
+
+/// Readings as they are read back, with the wall time of their step, which is in the same commit.
+fn with_wall_times(readings: Vec<ReadingRow>, steps: &[StepRow]) -> Vec<Reading> {
+    let wall_times: HashMap<_, _> = steps.iter().map(|step| ((step.segment, step.step), step.wall_time_us)).collect();
+    let reading =
+        |row: ReadingRow| wall_times.get(&(row.segment, row.step)).map(|&wall_time_us| Reading { row, wall_time_us });
+    readings.into_iter().filter_map(reading).collect()
+}
+
+/// Appends a later commit of the same owner.
+fn merge(commit: &mut RunCommit, later: RunCommit) {
+    for mark in later.marks {
+        let same = |it: &&mut gradwatch_store::MarkMove| it.segment == mark.segment && it.shard == mark.shard;
+        match commit.marks.iter_mut().find(same) {
+            Some(earlier) => {
+                debug_assert_eq!(earlier.to_seq, mark.from_seq, "an owner's commits follow each other");
+                earlier.to_seq = mark.to_seq;
+                earlier.keep_from_seq = mark.keep_from_seq;
+            }
+            None => commit.marks.push(mark),
+        }
+    }
+    for snapshot in later.followers {
+        commit.followers.retain(|it| (it.segment, &it.stream) != (snapshot.segment, &snapshot.stream));
+        commit.followers.push(snapshot);
+    }
+    commit.steps.extend(later.steps);
+    commit.readings.extend(later.readings);
+    commit.rollups.extend(later.rollups);
+    commit.events.extend(later.events);
+    commit.scalar_names.extend(later.scalar_names);
+    commit.patch.state = later.patch.state.or(commit.patch.state);
+    commit.patch.regime = later.patch.regime.or(commit.patch.regime);
+    commit.patch.last_step = later.patch.last_step.or(commit.patch.last_step);
+    commit.patch.last_seen_us = later.patch.last_seen_us.or(commit.patch.last_seen_us);
+    commit.patch.counters.add(&later.patch.counters);
+}

@@ -1,0 +1,214 @@
+//! Puts the parts together, and takes them apart again in the right order.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use gradwatch_store::{RunQuery, RunSort, RunState, Store, StoreError, sqlite::SqliteStore};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    api,
+    config::{Config, ConfigError},
+    http_server, ingest,
+    metrics::Metrics,
+    pipeline::Pipeline,
+    recorder::{self, Hub, Recorder},
+    retention,
+    state::AppState,
+};
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A setting cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store cannot be opened, or is not as safe as an acknowledgement promises.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The address cannot be listened on.
+    #[error("listen: {address}: {cause}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+    /// The numeric threads cannot be started.
+    #[error("numeric_threads: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
+    /// The gRPC reflection service cannot be built from the descriptors compiled in.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct ServerHandle {
+    address: SocketAddr,
+    draining: CancellationToken,
+    stopped: JoinHandle<Drained>,
+}
+
+/// How a shutdown went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every stream was settled, acknowledged and ended.
+    Completely,
+    /// The deadline cut something off. What was acknowledged is safe all the same.
+    CutOff,
+}
+
+impl ServerHandle {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Starts the shutdown without waiting for it.
+    pub fn start_shutdown(&self) {
+        self.draining.cancel();
+    }
+
+    /// Shuts down and waits for the end, which comes within `shutdown_deadline_s`.
+    pub async fn shutdown(self) -> Drained {
+        self.draining.cancel();
+        self.stopped.await.unwrap_or(Drained::CutOff)
+    }
+}
+
+/// Starts a server. Everything is read and checked before anything listens.
+///
+/// # Errors
+/// When a setting, the store or the address cannot be used.
+pub async fn serve(config: Config) -> Result<ServerHandle, ServeError> {
+    config.validate()?;
+    let config = Arc::new(config);
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data_dir).await?);
+    let durability = store.durability().await?;
+    let metrics = Arc::new(Metrics::new());
+    let hub = Arc::new(Hub::new(store.last_commit_seq().await?, config.api.replay_bytes));
+    let (settlements, queue) = mpsc::channel(recorder::QUEUE);
+    let pipeline = Arc::new(Pipeline::new(Arc::clone(&config), Arc::clone(&store), Arc::clone(&metrics), settlements)?);
+    let draining = CancellationToken::new();
+    let state = AppState {
+        config: Arc::clone(&config),
+        store: Arc::clone(&store),
+        hub: Arc::clone(&hub),
+        pipeline: Arc::clone(&pipeline),
+        metrics: Arc::clone(&metrics),
+        draining: draining.clone(),
+    };
+    let app = app(state.clone()).await?;
+
+    let listen = |cause| ServeError::Listen { address: config.listen, cause };
+    let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+
+    let (lost_sender, lost) = mpsc::unbounded_channel();
+    let recorder = Recorder { store: Arc::clone(&store), hub, metrics, lost: lost_sender };
+    let recorder = tokio::spawn(recorder.run(queue));
+    let lost = pipeline.watch_lost(lost);
+    adopt_running(&state).await?;
+    let connections = TaskTracker::new();
+    let ends = http_server::Ends { draining: draining.clone(), cut_off: CancellationToken::new() };
+    let accepting = tokio::spawn(http_server::accept(listener, app, ends.clone(), connections.clone()));
+    let retention = tokio::spawn(retention::run(
+        Arc::clone(&store),
+        Arc::clone(&pipeline),
+        config.retention.clone(),
+        draining.clone(),
+    ));
+    tracing::info!(%address, backend = durability.backend, data_dir = %config.data_dir.display(), "listening");
+
+    let parts = Parts { state, cut_off: ends.cut_off, connections, accepting, recorder, lost, retention };
+    Ok(ServerHandle { address, draining, stopped: tokio::spawn(parts.wait_and_stop()) })
+}
+
+async fn app(state: AppState) -> Result<axum::Router, ServeError> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<gradwatch_proto::v1::telemetry_server::TelemetryServer<ingest::Ingest>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(gradwatch_proto::v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let grpc = tonic::service::Routes::new(ingest::service(state.clone()))
+        .add_service(health_service)
+        .add_service(reflection)
+        .into_axum_router();
+    // REST answers unknown paths; gRPC's own services are found by their path.
+    Ok(api::router(state).merge(grpc.reset_fallback()))
+}
+
+/// Runs that were going on when the last server stopped get an owner, so that their silence is noticed.
+async fn adopt_running(state: &AppState) -> Result<(), StoreError> {
+    for run_state in [RunState::Running, RunState::Stalled] {
+        let mut query = RunQuery {
+            project: None,
+            state: Some(run_state),
+            regime: None,
+            name: None,
+            labels: std::collections::BTreeMap::new(),
+            sort: RunSort::LastSeenDescending,
+            after: None,
+            limit: 500,
+        };
+        loop {
+            let page = state.store.runs(&query).await?;
+            for run in &page.items {
+                state.pipeline.adopt(run.run_id);
+            }
+            query.after = page.items.last().map(|run| (run.last_seen_us, run.run_id));
+            if !page.more {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What runs, to be stopped in the order of the data: connections, owners, recorder, store.
+struct Parts {
+    state: AppState,
+    cut_off: CancellationToken,
+    connections: TaskTracker,
+    accepting: JoinHandle<()>,
+    recorder: JoinHandle<()>,
+    lost: JoinHandle<()>,
+    retention: JoinHandle<()>,
+}
+
+impl Parts {
+    /// Invariant (promise 9): the end comes within the deadline, whatever clients do. Nothing acknowledged depends on
+    /// what is cut off: it is committed.
+    async fn wait_and_stop(mut self) -> Drained {
+        self.state.draining.cancelled().await;
+        let deadline = self.state.config.shutdown_deadline();
+        tracing::info!(deadline_s = deadline.as_secs(), "shutting down");
+        let drained = match timeout(deadline, self.drain()).await {
+            Ok(()) => Drained::Completely,
+            Err(_) => {
+                tracing::warn!("shutdown deadline reached; cutting off what remains");
+                self.cut_off.cancel();
+                Drained::CutOff
+            }
+        };
+        for task in [&self.accepting, &self.recorder, &self.lost, &self.retention] {
+            task.abort();
+        }
+        tracing::info!(?drained, "stopped");
+        drained
+    }
+
+    async fn drain(&mut self) {
+        // A task that panicked has ended as well; its panic was printed when it happened.
+        let _ = (&mut self.accepting).await;
+        self.connections.wait().await;
+        self.state.pipeline.drain().await;
+        let _ = (&mut self.recorder).await;
+        let _ = (&mut self.lost).await;
+        let _ = (&mut self.retention).await;
+        self.state.store.close().await;
+    }
+}

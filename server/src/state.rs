@@ -1,0 +1,25 @@
+//! What the request handlers share.
+
+use std::sync::Arc;
+
+use gradwatch_store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::{config::Config, metrics::Metrics, pipeline::Pipeline, recorder::Hub};
+
+/// Everything a handler needs; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct AppState {
+    /// The validated configuration.
+    pub config: Arc<Config>,
+    /// What is committed.
+    pub store: Arc<dyn Store>,
+    /// What is being committed.
+    pub hub: Arc<Hub>,
+    /// Where frames go.
+    pub pipeline: Arc<Pipeline>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled when the server starts to shut down: long-lived responses end themselves.
+    pub draining: CancellationToken,
+}

@@ -1,0 +1,113 @@
+//! Repository chores. `cargo xtask lint` and `cargo xtask test` are what CI runs.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+
+/// Crates of which two versions in one binary would mean two runtimes, two wire formats or two databases.
+const ONE_VERSION_EACH: &[&str] =
+    &["tokio", "axum", "hyper", "tonic", "prost", "sqlx-core", "faer", "tower", "http", "bytes", "serde", "utoipa"];
+
+/// Chores of the gradwatch repository
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Chore {
+    /// Run all tests: unit, conformance, end-to-end, documentation
+    Test {
+        /// Passed on to `cargo test`, such as a name to filter by
+        arguments: Vec<String>,
+    },
+    /// Check formatting, lints, documentation, and that core crates come in one version
+    Lint,
+    /// Run the side-by-side benchmarks
+    Bench,
+    /// Write openapi.json and the tables of docs/metrics.md anew from the code
+    Contracts,
+}
+
+fn main() -> Result<()> {
+    let chore = Chore::parse();
+    env::set_current_dir(root()).context("cannot enter the repository")?;
+    match chore {
+        Chore::Test { arguments } => test(&arguments),
+        Chore::Lint => lint(),
+        Chore::Bench => bench(),
+        Chore::Contracts => contracts(),
+    }
+}
+
+fn test(arguments: &[String]) -> Result<()> {
+    // End-to-end tests start the real binary; `cargo test` builds it only for its own package.
+    cargo(["build", "--package", "gradwatch-server", "--bin", "gradwatch"])?;
+    let mut all = vec!["test", "--workspace"];
+    all.extend(arguments.iter().map(String::as_str));
+    cargo(all)
+}
+
+fn lint() -> Result<()> {
+    cargo(["fmt", "--all", "--check"])?;
+    cargo(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
+    run(Command::new(cargo_path()).env("RUSTDOCFLAGS", "--deny warnings").args(["doc", "--workspace", "--no-deps"]))?;
+    one_version_each()
+}
+
+fn one_version_each() -> Result<()> {
+    let output = Command::new(cargo_path())
+        .args(["tree", "--workspace", "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .output()
+        .context("cannot run cargo tree")?;
+    ensure!(output.status.success(), "cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout)?;
+    for name in ONE_VERSION_EACH {
+        let mut versions: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.strip_prefix(" v"))
+            .filter_map(|rest| rest.split_whitespace().next())
+            .collect();
+        versions.sort_unstable();
+        versions.dedup();
+        if versions.len() > 1 {
+            bail!("{name} is built in {} versions: {}", versions.len(), versions.join(", "));
+        }
+    }
+    Ok(())
+}
+
+fn bench() -> Result<()> {
+    for (package, name) in
+        [("gradwatch-spectral", "sketch"), ("gradwatch-spectral", "edge"), ("gradwatch-store", "commit")]
+    {
+        cargo(["bench", "--package", package, "--bench", name])?;
+    }
+    Ok(())
+}
+
+fn contracts() -> Result<()> {
+    let mut command = Command::new(cargo_path());
+    run(command.env("GRADWATCH_BLESS", "1").args(["test", "--package", "gradwatch-server", "--test", "contracts"]))
+}
+
+fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    run(Command::new(cargo_path()).args(arguments))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    eprintln!("$ {command:?}");
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(status.success(), "{command:?} failed: {status}");
+    Ok(())
+}
+
+fn cargo_path() -> PathBuf {
+    env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from)
+}
+
+fn root() -> &'static Path {
+    // The manifest of this crate lies one folder below the root.
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
