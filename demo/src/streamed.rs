@@ -42,6 +42,7 @@ pub(crate) fn train(
     bar: &ProgressBar,
 ) -> Result<Uuid, JobError> {
     let mut job = ModularAddition::new(config.clone())?;
+    let (eta, decay) = (decimal(config.learning_rate), decimal(config.weight_decay));
     let mut run = Run::builder(server)
         .project(project)
         .name(name)
@@ -52,8 +53,8 @@ pub(crate) fn train(
             "train_pairs": config.train_pairs,
             "width": config.width,
             "epochs": config.epochs,
-            "learning_rate": config.learning_rate,
-            "weight_decay": config.weight_decay,
+            "learning_rate": eta,
+            "weight_decay": decay,
             "optimizer": "adam",
             "seed": config.seed,
         }))
@@ -62,7 +63,6 @@ pub(crate) fn train(
         .seed(config.seed)
         .close_timeout(CLOSE_TIMEOUT)
         .open()?;
-    let (eta, decay) = (f64::from(config.learning_rate), f64::from(config.weight_decay));
     // The weights before the first step: every later frame carries the change since the one before.
     run.submit(0, Frame::new().parameters(GROUP, [("W", job.hidden())]))?;
     while !job.is_finished() {
@@ -84,4 +84,9 @@ pub(crate) fn train(
     let report = run.close();
     bar.finish();
     if report.settled == report.submitted { Ok(run_id) } else { Err(JobError::Undelivered(report)) }
+}
+
+/// The decimal number that a float32 setting was written as: 0.001, not 0.0010000000474974513.
+fn decimal(setting: f32) -> f64 {
+    setting.to_string().parse().unwrap_or_else(|_| f64::from(setting))
 }

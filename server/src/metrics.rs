@@ -6,11 +6,18 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// A label set with the one label `code`.
+/// What a failure or refusal is counted by.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(crate) struct CodeLabel {
-    /// An error code's or event type's label.
+    /// An error code or a cause.
     pub code: String,
+}
+
+/// What an event is counted by.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct EventLabel {
+    /// Such as `edge.regime`.
+    pub event_type: String,
 }
 
 /// All counters. What goes up and down is two counters (opened, closed), subtracted by whoever reads them: a pair of
@@ -25,7 +32,7 @@ pub(crate) struct Metrics {
     pub frames_dropped_by_clients: Counter,
     pub frames_refilled: Counter,
     pub readings: Counter,
-    pub events: Family<CodeLabel, Counter>,
+    pub events: Family<EventLabel, Counter>,
     pub commits: Counter,
     pub commit_failures: Family<CodeLabel, Counter>,
     pub unique_violations: Counter,
@@ -72,9 +79,10 @@ impl Metrics {
             registry.register(name, help, family.clone());
             family
         };
-        let events = family("events", "Events recorded, by type");
         let commit_failures = family("commit_failures", "Transactions rolled back, by cause");
         let errors = family("errors", "Requests refused, by error code");
+        let events = Family::default();
+        registry.register("events", "Events recorded, by type", Family::clone(&events));
         let commit_seconds = Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0]);
         registry.register_with_unit("commit", "Time a group commit takes", Unit::Seconds, commit_seconds.clone());
         let in_flight_bytes = Gauge::default();
@@ -114,6 +122,11 @@ impl Metrics {
             tracing::error!(%error, "metrics cannot be encoded");
         }
         text
+    }
+
+    /// Counts an event.
+    pub(crate) fn count_event(&self, event_type: &str) {
+        self.events.get_or_create(&EventLabel { event_type: event_type.to_owned() }).inc();
     }
 
     /// Counts one more of `code` in a family.

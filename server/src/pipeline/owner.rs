@@ -155,18 +155,7 @@ impl RunOwner {
 
     /// Does a batch of work; answers what it settles, if anything.
     pub(crate) fn work(&mut self, batch: Vec<Work>, now_us: i64) -> Option<Settlement> {
-        let mut commit = RunCommit {
-            run_id: self.run_id,
-            owner_epoch: self.owner_epoch,
-            marks: Vec::new(),
-            steps: Vec::new(),
-            readings: Vec::new(),
-            rollups: Vec::new(),
-            events: Vec::new(),
-            followers: Vec::new(),
-            scalar_names: Vec::new(),
-            patch: RunPatch::default(),
-        };
+        let mut commit = RunCommit::new(self.run_id, self.owner_epoch);
         let mut permits = Vec::new();
         for work in batch {
             match work {

@@ -134,7 +134,7 @@ impl Recorder {
                 self.metrics.frames_settled.inc_by(mark.to_seq - mark.from_seq);
             }
             for event in &commit.events {
-                Metrics::count(&self.metrics.events, &event.event_type);
+                self.metrics.count_event(&event.event_type);
             }
             for MarkAdvance { mark, committed_seq, keep_from_seq } in follow_up.advances {
                 mark.advance(Settled { committed_seq, keep_from_seq });

@@ -204,6 +204,25 @@ pub struct RunCommit {
     pub patch: RunPatch,
 }
 
+impl RunCommit {
+    /// A commit that changes nothing yet.
+    #[must_use]
+    pub fn new(run_id: RunId, owner_epoch: u64) -> Self {
+        Self {
+            run_id,
+            owner_epoch,
+            marks: Vec::new(),
+            steps: Vec::new(),
+            readings: Vec::new(),
+            rollups: Vec::new(),
+            events: Vec::new(),
+            followers: Vec::new(),
+            scalar_names: Vec::new(),
+            patch: RunPatch::default(),
+        }
+    }
+}
+
 /// A recorded reading, with the wall time of its step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use gradwatch_spectral::{detectors::Regime, edge::EdgeReading};
 use gradwatch_store::{
     AttemptDeclaration, AttemptId, Encoding, EventRow, GroupSpec, Kind, LIVE_ANALYSIS, MarkMove, OpenAttempt,
-    ReadingRow, Resumes, RollupRow, RunCommit, RunDeclaration, RunId, RunPatch, StepRow, Store, StreamKey, StreamSpec,
+    ReadingRow, Resumes, RollupRow, RunCommit, RunDeclaration, RunId, StepRow, Store, StreamKey, StreamSpec,
     TensorSpec, lineage::SegmentRange,
 };
 use uuid::Uuid;
@@ -125,18 +125,7 @@ pub(crate) async fn take(store: &AnyStore, run: u64) -> RunCommit {
 }
 
 pub(crate) fn empty(run: u64, owner_epoch: u64) -> RunCommit {
-    RunCommit {
-        run_id: run_id(run),
-        owner_epoch,
-        marks: Vec::new(),
-        steps: Vec::new(),
-        readings: Vec::new(),
-        rollups: Vec::new(),
-        events: Vec::new(),
-        followers: Vec::new(),
-        scalar_names: Vec::new(),
-        patch: RunPatch::default(),
-    }
+    RunCommit::new(run_id(run), owner_epoch)
 }
 
 pub(crate) fn mark(segment: u32, from_seq: u64, to_seq: u64) -> MarkMove {

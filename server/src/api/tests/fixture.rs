@@ -233,18 +233,7 @@ fn attempt(run: u64, attempt: u64, resumes: Option<(u64, u64)>) -> OpenAttempt {
 }
 
 pub(super) fn empty_commit(run: u64, owner_epoch: u64) -> RunCommit {
-    RunCommit {
-        run_id: run_id(run),
-        owner_epoch,
-        marks: Vec::new(),
-        steps: Vec::new(),
-        readings: Vec::new(),
-        rollups: Vec::new(),
-        events: Vec::new(),
-        followers: Vec::new(),
-        scalar_names: Vec::new(),
-        patch: RunPatch::default(),
-    }
+    RunCommit::new(run_id(run), owner_epoch)
 }
 
 fn step_row(segment: u32, step: u64) -> StepRow {
