@@ -10,9 +10,9 @@ use axum::{
 };
 use futures_util::{Stream, stream};
 use gradwatch_store::RunId;
-use tokio::sync::{
-    OwnedSemaphorePermit, Semaphore,
-    broadcast::{self, error::RecvError},
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
@@ -139,36 +139,47 @@ impl Drop for Slot {
     }
 }
 
-/// One open stream. It is driven by the connection's reads: a listener that does not read holds no more than the
-/// messages of one commit (or of its replay), and lags.
+/// One open stream.
+///
+/// Invariant: it is driven by the connection's reads, and between two of them it holds no publication, only the messages
+/// of one part of a commit. A listener that does not read stays at its place and is reset when that has left the hub's
+/// ring, be it in the middle of a commit: that commit's id was not told then.
 struct Listener {
     hub: Arc<Hub>,
-    receiver: broadcast::Receiver<Arc<Publication>>,
+    commits: watch::Receiver<u64>,
     draining: CancellationToken,
     filter: Filter,
-    /// Messages to be sent, and replayed commits to be turned into messages behind them.
+    /// Messages to be sent.
     ready: VecDeque<sse::Event>,
-    replay: VecDeque<Arc<Publication>>,
+    /// The newest message of the commit that is being sent, held back until it is known whether it is the last.
+    held: Option<(MessageType, String)>,
     /// The last commit whose id the listener was told.
     told_seq: u64,
-    /// The last commit looked at.
+    /// The last commit looked at whole, and how many parts of the one behind it were.
     seen_seq: u64,
+    seen_parts: usize,
+    /// When something has to be said at the latest.
+    silent_until: Instant,
     ended: bool,
     _slot: Slot,
 }
 
 impl Listener {
     fn new(hub: Arc<Hub>, draining: CancellationToken, filter: Filter, after: Option<u64>, slot: Slot) -> Self {
-        let (resume, last_seq, receiver) = hub.subscribe(after);
+        let commits = hub.subscribe();
+        let start = after.unwrap_or(*commits.borrow());
+        let resume = hub.after(start, 0);
         let mut listener = Self {
             hub,
-            receiver,
+            commits,
             draining,
             filter,
             ready: VecDeque::new(),
-            replay: VecDeque::new(),
-            told_seq: after.unwrap_or(last_seq),
-            seen_seq: after.unwrap_or(last_seq),
+            held: None,
+            told_seq: start,
+            seen_seq: start,
+            seen_parts: 0,
+            silent_until: Instant::now() + KEEP_ALIVE,
             ended: false,
             _slot: slot,
         };
@@ -176,11 +187,8 @@ impl Listener {
         // loses the connection before the first message can resume too.
         let hello = sse::Event::default().retry(RECONNECT);
         match resume {
-            Resume::Replay(missed) => {
-                listener.ready.push_back(hello.id(listener.told_seq.to_string()));
-                listener.replay = missed.into();
-            }
-            Resume::Reset => {
+            Resume::Part { .. } | Resume::UpToDate => listener.ready.push_back(hello.id(start.to_string())),
+            Resume::Reset { last_seq } => {
                 listener.ready.push_back(hello);
                 listener.reset("too_old", last_seq);
             }
@@ -206,52 +214,62 @@ impl Listener {
                 return Some(sse::Event::default().event("drain").retry(RECONNECT).data("{}"));
             }
             if let Some(event) = self.ready.pop_front() {
+                self.silent_until = Instant::now() + KEEP_ALIVE;
                 return Some(event);
             }
-            if let Some(publication) = self.replay.pop_front() {
-                self.take(&publication);
+            // Asked here and not only while waiting: commits that the filter leaves out may come without a pause.
+            if Instant::now() >= self.silent_until {
+                let sign = self.sign_of_life();
+                self.ready.push_back(sign);
+                continue;
+            }
+            if self.advance() {
                 continue;
             }
             tokio::select! {
                 biased;
                 () = self.draining.cancelled() => {}
-                received = self.receiver.recv() => match received {
-                    Ok(publication) => self.take(&publication),
-                    Err(RecvError::Lagged(_)) => {
-                        let (_, last_seq, receiver) = self.hub.subscribe(None);
-                        self.receiver = receiver;
-                        self.reset("lagged", last_seq);
-                    }
-                    Err(RecvError::Closed) => self.ended = true,
-                },
-                () = tokio::time::sleep(KEEP_ALIVE) => {
-                    let sign = self.sign_of_life();
-                    self.ready.push_back(sign);
-                }
+                // The hub, which we hold, holds the other end: an error cannot be, and would otherwise spin here.
+                woken = self.commits.changed() => self.ended = woken.is_err(),
+                () = sleep_until(self.silent_until) => {}
             }
         }
     }
 
-    /// Queues the messages of a commit. Only the last of them carries the id: a listener whose connection breaks
-    /// between two of them then resumes behind the commit before, and gets this one whole. With the id on each, the
-    /// rest of the commit would be lost.
-    fn take(&mut self, publication: &Publication) {
-        self.seen_seq = publication.commit_seq;
-        let mut messages = message::messages(publication, &self.filter).into_iter().peekable();
-        while let Some((message_type, data)) = messages.next() {
-            let mut event = sse::Event::default().event(message_type.as_str()).data(data);
-            if messages.peek().is_none() {
-                event = event.id(publication.commit_seq.to_string());
-                self.told_seq = publication.commit_seq;
+    /// Takes what comes next from the hub; whether there was anything.
+    fn advance(&mut self) -> bool {
+        match self.hub.after(self.seen_seq, self.seen_parts) {
+            Resume::Part { part, is_last } => self.take(&part, is_last),
+            Resume::UpToDate => return false,
+            Resume::Reset { last_seq } => self.reset("lagged", last_seq),
+        }
+        true
+    }
+
+    /// Queues the messages of a part of a commit. Only the last of a commit carries the id: a listener whose connection
+    /// breaks between two of them then resumes behind the commit before, and gets this one whole. With the id on each,
+    /// the rest of the commit would be lost.
+    fn take(&mut self, part: &Publication, is_last: bool) {
+        for message in message::messages(part, &self.filter) {
+            if let Some(before) = self.held.replace(message) {
+                self.ready.push_back(written(before));
             }
-            self.ready.push_back(event);
+        }
+        self.seen_parts += 1;
+        if !is_last {
+            return;
+        }
+        (self.seen_seq, self.seen_parts) = (part.commit_seq, 0);
+        if let Some(last) = self.held.take() {
+            self.ready.push_back(written(last).id(part.commit_seq.to_string()));
+            self.told_seq = part.commit_seq;
         }
     }
 
     fn reset(&mut self, reason: &str, last_seq: u64) {
-        self.replay.clear();
+        self.held = None;
         self.told_seq = last_seq;
-        self.seen_seq = last_seq;
+        (self.seen_seq, self.seen_parts) = (last_seq, 0);
         let data = format!(r#"{{"reason":"{reason}","commit_seq":"{last_seq}"}}"#);
         self.ready.push_back(sse::Event::default().event("reset").id(last_seq.to_string()).data(data));
     }
@@ -268,24 +286,49 @@ impl Listener {
     }
 }
 
+fn written((message_type, data): (MessageType, String)) -> sse::Event {
+    sse::Event::default().event(message_type.as_str()).data(data)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_quiet_listener_is_told_how_far_it_is() {
-        let hub = Arc::new(Hub::new(7, 1 << 20));
+    /// A listener that wants nothing of what is published here.
+    fn quiet_listener(hub: &Arc<Hub>) -> Listener {
         let filter = Filter { project: Some("other".into()), runs: Vec::new(), types: Vec::new(), live_only: true };
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let slot = Slot::new(permit, Arc::new(Metrics::new()));
-        let mut listener = Listener::new(Arc::clone(&hub), CancellationToken::new(), filter, None, slot);
+        Listener::new(Arc::clone(hub), CancellationToken::new(), filter, None, slot)
+    }
+
+    #[tokio::test]
+    async fn a_quiet_listener_is_told_how_far_it_is() {
+        let hub = Arc::new(Hub::new(7, 1 << 20));
+        let mut listener = quiet_listener(&hub);
         listener.next().await;
         hub.publish(Publication { commit_seq: 8, runs: Vec::new() });
-        let publication = listener.receiver.recv().await.unwrap();
-        listener.take(&publication);
+        assert!(listener.advance());
+        assert!(!listener.advance());
         assert!(listener.ready.is_empty());
         assert_eq!((listener.told_seq, listener.seen_seq), (7, 8));
         let _ = listener.sign_of_life();
         assert_eq!(listener.told_seq, 8);
+    }
+
+    #[tokio::test]
+    async fn commits_without_a_pause_do_not_keep_a_quiet_listener_from_its_sign_of_life() {
+        let hub = Arc::new(Hub::new(7, 1 << 20));
+        let mut listener = quiet_listener(&hub);
+        listener.next().await;
+        for commit_seq in 8..=9 {
+            hub.publish(Publication { commit_seq, runs: Vec::new() });
+        }
+        assert!(listener.advance());
+        listener.silent_until = Instant::now();
+        listener.next().await;
+        // Said before the second commit was looked at.
+        assert_eq!((listener.told_seq, listener.seen_seq), (8, 8));
+        assert!(listener.silent_until > Instant::now());
     }
 }

@@ -158,6 +158,9 @@ async fn who_missed_too_much_is_told_to_start_again() {
     let messages = listener.take(2).await;
     assert_eq!(outline(&messages), [("", None), ("reset", Some("3"))]);
     assert_eq!(messages[1].data, r#"{"reason":"too_old","commit_seq":"3"}"#);
+    // The newest is kept, however large.
+    let mut behind = Listener::open(&api, "?types=event", Some("2")).await;
+    assert_eq!(outline(&behind.take(2).await), [("", Some("2")), ("event", Some("3"))]);
     // A sequence that was never given out.
     let mut ahead = Listener::open(&api, "", Some("99")).await;
     assert_eq!(outline(&ahead.take(2).await), [("", None), ("reset", Some("3"))]);
@@ -167,16 +170,79 @@ async fn who_missed_too_much_is_told_to_start_again() {
 
 #[tokio::test]
 async fn who_does_not_read_lags_and_is_told() {
-    let api = Api::empty(|_| {}).await;
+    let api = Api::empty(|config| config.api.replay_bytes = 100_000).await;
     let mut listener = Listener::open(&api, "?types=event", None).await;
     listener.take(1).await;
     for commit in 1..=5_000 {
         api.state.hub.publish(Publication { commit_seq: commit, runs: Vec::new() });
     }
     let messages = listener.take(1).await;
+    assert_eq!(outline(&messages), [("reset", Some("5000"))]);
     assert_eq!(messages[0].data, r#"{"reason":"lagged","commit_seq":"5000"}"#);
     api.state.hub.publish(publication(5_001, 1, 4));
     assert_eq!(outline(&listener.take(1).await), [("event", Some("5001"))]);
+}
+
+/// A commit of one run with this many readings, too many for one part.
+fn big_publication(commit_seq: u64, count: u64) -> Publication {
+    let mut big = publication(commit_seq, 1, 1);
+    let one = big.runs[0].readings[0].clone();
+    big.runs[0].readings = (0..count).map(|_| one.clone()).collect();
+    big
+}
+
+#[tokio::test]
+async fn a_big_commit_comes_whole_with_its_id_on_the_last_message() {
+    // Larger than the ring, too.
+    let api = Api::empty(|config| config.api.replay_bytes = 1).await;
+    let mut listener = Listener::open(&api, "", None).await;
+    let mut some = Listener::open(&api, "?types=reading", None).await;
+    listener.take(1).await;
+    some.take(1).await;
+    for commit in 1..=2 {
+        api.state.hub.publish(big_publication(commit, 1_000));
+        let id = commit.to_string();
+        let messages = listener.take(1_002).await;
+        assert!(messages[..1_000].iter().all(|message| message.event == "reading" && message.id.is_none()));
+        assert_eq!(outline(&messages[1_000..]), [("event", None), ("run", Some(id.as_str()))]);
+        // The filter leaves out what stands last in the commit: the id is on the last message that it lets through.
+        let readings = some.take(1_000).await;
+        assert!(readings[..999].iter().all(|message| message.id.is_none()));
+        assert_eq!(outline(&readings[999..]), [("reading", Some(id.as_str()))]);
+    }
+}
+
+#[tokio::test]
+async fn who_stops_reading_holds_no_commit_and_is_reset_in_the_middle_of_one() {
+    let api = Api::empty(|config| config.api.replay_bytes = 1).await;
+    let mut never = Listener::open(&api, "", None).await;
+    let mut stops = Listener::open(&api, "", None).await;
+    stops.take(1).await;
+    let big = big_publication(1, 5_000);
+    let weak = Arc::downgrade(&big.runs[0].live_to_step);
+    api.state.hub.publish(big);
+    assert_eq!(outline(&stops.take(1).await), [("reading", None)]);
+    assert!(weak.upgrade().is_some());
+    api.state.hub.publish(publication(2, 1, 4));
+    assert!(weak.upgrade().is_none());
+    // What was already written of the commit goes out, without its id, then the reset.
+    let mut rest = 0;
+    let reset = loop {
+        let message = stops.next().await.unwrap();
+        if message.event == "reset" {
+            break message;
+        }
+        assert_eq!((message.event.as_str(), message.id), ("reading", None));
+        rest += 1;
+    };
+    assert!(rest < 1_000, "{rest} messages were held");
+    assert_eq!(reset.data, r#"{"reason":"lagged","commit_seq":"2"}"#);
+    assert_eq!(outline(&never.take(2).await), [("", Some("0")), ("reset", Some("2"))]);
+    api.state.hub.publish(publication(3, 1, 4));
+    for listener in [&mut stops, &mut never] {
+        let expected = [("reading", None), ("reading", None), ("event", None), ("run", Some("3"))];
+        assert_eq!(outline(&listener.take(4).await), expected);
+    }
 }
 
 #[tokio::test]
