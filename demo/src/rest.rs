@@ -1,5 +1,7 @@
 //! The few REST calls that the demo's table is built from.
 
+use std::{error::Error, time::Duration};
+
 use bytes::Bytes;
 use http::Uri;
 use http_body_util::{BodyExt, Empty};
@@ -7,7 +9,8 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::time::timeout;
 
 /// A call that got no usable answer.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,9 @@ pub enum RestError {
         cause: serde_json::Error,
     },
 }
+
+/// How long a server may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A page of a list.
 #[derive(serde::Deserialize)]
@@ -74,17 +80,38 @@ impl Rest {
         }
     }
 
+    /// Succeeds when a server that is ready answers.
+    pub(crate) async fn is_ready(&self) -> Result<(), RestError> {
+        self.get::<IgnoredAny>("/readyz").await.map(|_| ())
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RestError> {
         let uri = format!("{}{path}", self.server);
         let unreachable = |cause: String| RestError::Unreachable { uri: uri.clone(), cause };
         let parsed: Uri = uri.parse().map_err(|error: http::uri::InvalidUri| unreachable(error.to_string()))?;
-        let response = self.client.get(parsed).await.map_err(|error| unreachable(error.to_string()))?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| unreachable(error.to_string()))?.to_bytes();
+        let answer = async {
+            let response = self.client.get(parsed).await.map_err(|error| unreachable(cause(&error)))?;
+            let status = response.status();
+            let body = response.into_body().collect().await.map_err(|error| unreachable(cause(&error)))?.to_bytes();
+            Ok((status, body))
+        };
+        let (status, body) =
+            timeout(PATIENCE, answer).await.map_err(|_| unreachable(format!("no answer within {PATIENCE:?}")))??;
         if !status.is_success() {
             let body = String::from_utf8_lossy(&body).into_owned();
             return Err(RestError::Status { uri, status: status.as_u16(), body });
         }
         serde_json::from_slice(&body).map_err(|cause| RestError::Answer { uri, cause })
     }
+}
+
+/// An error with its reasons: hyper's own words for a refused connection do not say that it was refused.
+fn cause(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
 }

@@ -36,6 +36,10 @@ pub enum DemoError {
 /// # Errors
 /// When the server cannot be reached, or does not settle every frame.
 pub async fn run(server: &str, seed: u64) -> Result<DemoReport, DemoError> {
+    let rest = Rest::new(server);
+    // The client waits for a server that is away, which is right for a job, but nobody wants to watch a demo train for
+    // a server that is not there.
+    rest.is_ready().await?;
     let bars = MultiProgress::new();
     // Each run trains on one thread, so that its result does not depend on how threads are scheduled.
     let start = |name: &'static str, weight_decay: f32| {
@@ -45,7 +49,6 @@ pub async fn run(server: &str, seed: u64) -> Result<DemoReport, DemoError> {
         (name, spawn_blocking(move || train(&server, PROJECT, name, config, &bar)))
     };
     let jobs = [start("groks", TrainingConfig::GROKKING_WEIGHT_DECAY), start("memorises", 0.0)];
-    let rest = Rest::new(server);
     let mut runs = Vec::with_capacity(jobs.len());
     for (name, job) in jobs {
         let run_id = job.await?.map_err(|cause| DemoError::Job { name, cause })?;

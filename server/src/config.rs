@@ -62,6 +62,9 @@ pub struct Limits {
     pub max_window_bytes: u64,
     pub max_message_bytes: usize,
     pub max_scalars_per_frame: usize,
+    pub max_scalar_names: usize,
+    pub max_windows: usize,
+    pub max_frames_per_message: usize,
     pub max_name_bytes: usize,
     pub max_labels: usize,
     pub max_config_bytes: usize,
@@ -194,6 +197,8 @@ impl Config {
         for (field, value) in [
             ("shutdown_deadline_s", self.shutdown_deadline_s),
             ("limits.max_window_bytes", self.limits.max_window_bytes),
+            ("limits.max_windows", self.limits.max_windows as u64),
+            ("limits.max_frames_per_message", self.limits.max_frames_per_message as u64),
             ("limits.max_name_bytes", self.limits.max_name_bytes as u64),
             ("liveness.heartbeat_ms", self.liveness.heartbeat_ms),
             ("liveness.crashed_after_s", self.liveness.crashed_after_s),

@@ -21,9 +21,10 @@ const AGED_GRACE: Duration = Duration::from_secs(60);
 /// Finds peers that vanished without a word.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Room for frames of many streams on one connection; the default of 64 KiB makes every batch wait for a round trip.
-const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// Room for frames of many streams on one connection; the default of 64 KiB makes every batch wait for a round trip. It
+/// is memory that a client can fill before anything is counted, so it is no larger than a few batches.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
 /// When connections have to end.
 #[derive(Clone, Debug)]

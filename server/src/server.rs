@@ -12,7 +12,7 @@ use crate::{
     http_server, ingest,
     metrics::Metrics,
     pipeline::Pipeline,
-    recorder::{self, Hub, Recorder},
+    recorder::{self, Hub, Recorder, StoreTrouble},
     retention,
     state::AppState,
 };
@@ -89,8 +89,15 @@ pub async fn serve(config: Config) -> Result<ServerHandle, ServeError> {
     let durability = store.durability().await?;
     let metrics = Arc::new(Metrics::new());
     let hub = Arc::new(Hub::new(store.last_commit_seq().await?, config.api.replay_bytes));
+    let trouble = Arc::new(StoreTrouble::default());
     let (settlements, queue) = mpsc::channel(recorder::QUEUE);
-    let pipeline = Arc::new(Pipeline::new(Arc::clone(&config), Arc::clone(&store), Arc::clone(&metrics), settlements)?);
+    let pipeline = Arc::new(Pipeline::new(
+        Arc::clone(&config),
+        Arc::clone(&store),
+        Arc::clone(&metrics),
+        settlements,
+        Arc::clone(&trouble),
+    )?);
     let draining = CancellationToken::new();
     let state = AppState {
         config: Arc::clone(&config),
@@ -107,7 +114,7 @@ pub async fn serve(config: Config) -> Result<ServerHandle, ServeError> {
     let address = listener.local_addr().map_err(listen)?;
 
     let (lost_sender, lost) = mpsc::unbounded_channel();
-    let recorder = Recorder { store: Arc::clone(&store), hub, metrics, lost: lost_sender };
+    let recorder = Recorder { store: Arc::clone(&store), hub, metrics, lost: lost_sender, trouble };
     let recorder = tokio::spawn(recorder.run(queue));
     let lost = pipeline.watch_lost(lost);
     adopt_running(&state).await?;
@@ -187,7 +194,7 @@ impl Parts {
         let deadline = self.state.config.shutdown_deadline();
         tracing::info!(deadline_s = deadline.as_secs(), "shutting down");
         let drained = match timeout(deadline, self.drain()).await {
-            Ok(()) => Drained::Completely,
+            Ok(drained) => drained,
             Err(_) => {
                 tracing::warn!("shutdown deadline reached; cutting off what remains");
                 self.cut_off.cancel();
@@ -201,14 +208,23 @@ impl Parts {
         drained
     }
 
-    async fn drain(&mut self) {
+    async fn drain(&mut self) -> Drained {
         // A task that panicked has ended as well; its panic was printed when it happened.
         let _ = (&mut self.accepting).await;
-        self.connections.wait().await;
+        // Connections get most of the time; what they do not end with is cut off, so that owners, recorder and store
+        // still close in order.
+        let patience = self.state.config.shutdown_deadline() * 3 / 4;
+        let ended = timeout(patience, self.connections.wait()).await.is_ok();
+        if !ended {
+            tracing::warn!("connections do not end; cutting them off");
+            self.cut_off.cancel();
+            self.connections.wait().await;
+        }
         self.state.pipeline.drain().await;
         let _ = (&mut self.recorder).await;
         let _ = (&mut self.lost).await;
         let _ = (&mut self.retention).await;
         self.state.store.close().await;
+        if ended { Drained::Completely } else { Drained::CutOff }
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use gradwatch_demo::{DemoError, DemoReport, JobError, PROJECT, RestError};
 use gradwatch_server::{ServeError, ServerHandle, config::Config, serve};
 
-use super::{FAILED, Failure, UNREACHABLE, asked_to_stop, runtime, serve::start_logging};
+use super::{FAILED, Failure, StopSignals, UNREACHABLE, runtime, serve::start_logging};
 
 /// Learns addition modulo 71 from 2016 of the 5041 pairs, twice: with weight decay the network groks, without it only
 /// memorises. Both stream to the server, which shows when the spectrum of the updates changes.
@@ -53,7 +53,7 @@ async fn with_own_server(args: &DemoArgs) -> Result<(), Failure> {
         print_report(args, report);
         if !args.exit {
             eprintln!("Serving until Ctrl-C.");
-            asked_to_stop().await?;
+            StopSignals::listen()?.wait().await;
         }
     }
     server.shutdown().await;

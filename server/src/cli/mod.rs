@@ -8,6 +8,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use gradwatch_server::config::{Config, ConfigError, Flags};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
@@ -92,14 +93,25 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::new(FAILED, format!("cannot start the runtime: {error}")))
 }
 
-/// Ends when the process is asked to: Ctrl-C, or SIGTERM.
-async fn asked_to_stop() -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
+/// Ctrl-C and SIGTERM.
+struct StopSignals {
+    interrupted: Signal,
+    terminated: Signal,
+}
 
-    let no_signals = |error| Failure::new(FAILED, format!("cannot listen to signals: {error}"));
-    let mut terminated = signal(SignalKind::terminate()).map_err(no_signals)?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(no_signals),
-        _ = terminated.recv() => Ok(()),
+impl StopSignals {
+    /// Listens from now on: a signal that comes while the server still starts is not missed, and does not kill it.
+    fn listen() -> Result<Self, Failure> {
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::new(FAILED, format!("cannot listen to signals: {error}")));
+        Ok(Self { interrupted: listen(SignalKind::interrupt())?, terminated: listen(SignalKind::terminate())? })
+    }
+
+    /// Ends when the process is asked to stop.
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupted.recv() => {}
+            _ = self.terminated.recv() => {}
+        }
     }
 }

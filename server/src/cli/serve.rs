@@ -7,14 +7,15 @@ use gradwatch_server::{
 };
 use tracing_subscriber::EnvFilter;
 
-use super::{ConfigArgs, FAILED, Failure, USAGE, asked_to_stop, runtime};
+use super::{ConfigArgs, FAILED, Failure, StopSignals, USAGE, runtime};
 
 pub(super) fn run(args: &ConfigArgs) -> Result<(), Failure> {
     let config = args.load()?;
     start_logging(&config.log)?;
     runtime()?.block_on(async {
+        let mut stop = StopSignals::listen()?;
         let server = serve(config).await?;
-        asked_to_stop().await?;
+        stop.wait().await;
         match server.shutdown().await {
             Drained::Completely => Ok(()),
             Drained::CutOff => {

@@ -198,10 +198,19 @@ fn groups(wire: Vec<v1::Group>, limits: &Limits) -> Result<Vec<GroupSpec>, Error
     Ok(groups)
 }
 
-/// Windows are the one memory a client decides on: refused with the product named.
+/// Windows, and what follows them, are the one memory a client decides on: refused with the product named.
 fn window_memory(spec: &StreamSpec, limits: &Limits) -> Result<(), Error> {
     let (groups, kinds, dim) = (spec.groups.len() as u64, spec.kinds.len() as u64, spec.sketch_dim as u64);
     let rows = spec.window_lengths.iter().max().map_or(0, |&longest| longest as u64 + 1);
+    let windows = spec.groups.len() * spec.kinds.len() * spec.window_lengths.len();
+    if windows > limits.max_windows {
+        let message = format!(
+            "{groups} groups x {kinds} kinds x {} window lengths = {windows} windows; the limit is {}",
+            spec.window_lengths.len(),
+            limits.max_windows
+        );
+        return Err(Error { field: Some("spec".into()), ..Error::new(ErrorCode::TooLarge, message) });
+    }
     // At most 4,096 x 2 x 65 x 65,536 x 4: far from overflow.
     let bytes = groups * kinds * rows * dim * 4;
     if bytes <= limits.max_window_bytes {

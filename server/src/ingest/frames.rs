@@ -13,6 +13,9 @@ use crate::{
     pipeline::{Body, Frame, Item, Payload, Rejection},
 };
 
+/// How much of a name that is too long an answer repeats.
+const SHOWN_CHARS: usize = 64;
+
 /// Turns a wire frame into an item. An invalid frame becomes a rejection that keeps its place in the sequence.
 pub(super) fn item(frame: v1::Frame, spec: &StreamSpec, limits: &Limits) -> Item {
     let seq = frame.seq;
@@ -94,7 +97,8 @@ impl Checker<'_> {
         }
         for name in scalars.keys() {
             if let Err(message) = text::name(name, self.limits.max_name_bytes) {
-                return fault(RejectCode::Invalid, format!("scalars[{name:?}]"), message);
+                let shown: String = name.chars().take(SHOWN_CHARS).collect();
+                return fault(RejectCode::Invalid, format!("scalars[{shown:?}]"), message);
             }
         }
         Ok(())
@@ -172,11 +176,10 @@ impl Checker<'_> {
     }
 }
 
-/// A learning rate or weight decay. A job whose learning rate is NaN is still worth watching: the value is then unknown.
+/// A learning rate or weight decay. One that is NaN or infinite is stored as what it is: such a job is worth watching.
 fn rate(field: &str, value: Option<f64>) -> Result<Option<f64>, Fault> {
     match value {
         Some(value) if value < 0.0 => fault(RejectCode::Invalid, field, format!("{value} is negative")),
-        Some(value) if !value.is_finite() => Ok(None),
         value => Ok(value),
     }
 }

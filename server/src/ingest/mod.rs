@@ -5,7 +5,7 @@ mod frames;
 mod stream;
 mod text;
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use futures_util::Stream;
 use gradwatch_proto::v1::{
@@ -45,7 +45,8 @@ impl Ingest {
 
     async fn open(&self, request: OpenRunRequest) -> Result<OpenRunResponse, Error> {
         if self.state.draining.is_cancelled() {
-            return Err(Error::new(ErrorCode::Unavailable, "the server is shutting down"));
+            let error = Error::new(ErrorCode::Unavailable, "the server is shutting down");
+            return Err(error.retry_after(Duration::from_secs(1)));
         }
         let limits = &self.state.config.limits;
         let open = declaration::open_attempt(request, limits, clock::now_us(), &environment())?;

@@ -6,7 +6,7 @@ use futures_util::Stream;
 use gradwatch_proto::v1::{self, ClientMessage, ServerMessage, client_message, server_message};
 use gradwatch_store::RunId;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,8 +25,8 @@ use crate::{
 const OUTBOX: usize = 64;
 /// How long a client may take from connecting to its first message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
-/// What a frame costs beyond its own bytes while it is on its way: its rows.
-const ROW_BYTES: usize = 2_048;
+/// What each row that a frame leads to, its step and its readings, costs while it is on its way.
+const ROW_BYTES: usize = 1_536;
 /// How long a drained client is told to wait.
 const RECONNECT_AFTER_MS: u64 = 1_000;
 
@@ -68,9 +68,14 @@ struct Session<'a> {
 
 impl Session<'_> {
     async fn run(state: &AppState, mut inbound: Streaming<ClientMessage>, sender: &Sender) -> Result<(), Error> {
-        let open = match timeout(FIRST_MESSAGE, next(&mut inbound, state)).await {
+        let first = tokio::select! {
+            () = state.draining.cancelled() => return Ok(()),
+            first = timeout(FIRST_MESSAGE, next(&mut inbound, state)) => first,
+        };
+        let open = match first {
             Ok(message) => first_message(message?)?,
-            Err(_) => return Err(Error::invalid("message", "no Open came within 10 s")),
+            // The network or we may be slow; a client that takes this for its own fault would never come back.
+            Err(_) => return Err(unavailable("no Open came in time; reconnect")),
         };
         let run_id = declaration::run_id(&open.run_id)?;
         let attempt_id = declaration::attempt_id("attempt_id", &open.attempt_id)?;
@@ -84,7 +89,8 @@ impl Session<'_> {
         let greeting = server_message::Message::Opened(v1::Opened {
             segment: opened.segment,
             committed_seq: settled.committed_seq,
-            resend_from_seq: opened.resend_from_seq,
+            // Of the same instant as committed_seq: frames settled meanwhile need not come again.
+            resend_from_seq: opened.refill_from_seq.unwrap_or(settled.committed_seq + 1),
             limits: Some(wire_limits(&state.config.limits)),
             server_time_us: clock::now_us(),
             heartbeat_ms: state.config.liveness.heartbeat_ms,
@@ -96,14 +102,15 @@ impl Session<'_> {
         let session = Session { state, run_id, opened: &opened, share: state.pipeline.budget.share() };
         let mut writer = Writer { sender, messages, settled: opened.settled.clone(), told: settled };
         // Both sides at once: acknowledgements go out while the inbound side waits for memory.
+        let mut finish = None;
         let ended = tokio::select! {
-            ended = session.read(&mut inbound) => ended,
+            ended = session.read(&mut inbound, &mut finish) => ended,
             gone = writer.run() => Err(gone),
         };
         let accepted_seq = state.pipeline.disconnect(run_id, &opened).await;
         match ended {
             Ok(end) => {
-                writer.settle(accepted_seq, state.config.shutdown_deadline() / 2).await;
+                writer.settle(accepted_seq, finish, state.config.shutdown_deadline() / 2).await;
                 if matches!(end, Inbound::Draining) {
                     let drain = v1::Drain { reconnect_after_ms: RECONNECT_AFTER_MS };
                     // The client may have gone.
@@ -115,7 +122,12 @@ impl Session<'_> {
         }
     }
 
-    async fn read(&self, inbound: &mut Streaming<ClientMessage>) -> Result<Inbound, Error> {
+    /// Takes in what comes. `finish` is told once the job's own word of its end is committed.
+    async fn read(
+        &self,
+        inbound: &mut Streaming<ClientMessage>,
+        finish: &mut Option<oneshot::Receiver<()>>,
+    ) -> Result<Inbound, Error> {
         loop {
             let message = tokio::select! {
                 () = self.state.draining.cancelled() => return Ok(Inbound::Draining),
@@ -131,18 +143,25 @@ impl Session<'_> {
                 client_message::Message::Heartbeat(_) => {
                     self.state.pipeline.heartbeat(self.run_id, self.opened).await?;
                 }
-                client_message::Message::Finish(finish) => {
-                    let outcome = run_state(finish.outcome())?;
-                    self.state.pipeline.finish(self.run_id, self.opened, outcome, finish.last_seq).await?;
+                client_message::Message::Finish(message) => {
+                    let outcome = run_state(message.outcome())?;
+                    let committed = self.state.pipeline.finish(self.run_id, self.opened, outcome, message.last_seq);
+                    *finish = Some(committed.await?);
                 }
             }
         }
     }
 
     async fn frames(&self, batch: v1::FrameBatch) -> Result<(), Error> {
-        let bytes = prost::Message::encoded_len(&batch) + ROW_BYTES * batch.frames.len();
-        let permit = self.state.pipeline.budget.reserve(&self.share, bytes).await?;
         let limits = &self.state.config.limits;
+        if batch.frames.len() > limits.max_frames_per_message {
+            let message = format!("{} frames; the limit is {}", batch.frames.len(), limits.max_frames_per_message);
+            return Err(Error::invalid("frames", message));
+        }
+        let windows = self.opened.spec.window_lengths.len();
+        let rows: usize = batch.frames.iter().map(|frame| 1 + frame.payloads.len() * windows).sum();
+        let bytes = prost::Message::encoded_len(&batch) + ROW_BYTES * rows;
+        let permit = self.state.pipeline.budget.reserve(&self.share, bytes).await?;
         let mut items = Vec::with_capacity(batch.frames.len());
         for (index, frame) in batch.frames.into_iter().enumerate() {
             if frame.seq == 0 || frame.seq >= STEP_LIMIT {
@@ -181,12 +200,11 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// Passes on messages and acknowledges what is settled, until the owner or the client is gone.
     async fn run(&mut self) -> Error {
-        let gone = || {
-            Error::new(ErrorCode::Unavailable, "the stream was taken over, or the run changed hands; reconnect")
-                .retry_after(Duration::from_secs(1))
-        };
+        let gone = || unavailable("the stream was taken over, or the run changed hands; reconnect");
         loop {
             let sent = tokio::select! {
+                // A rejection goes out before the acknowledgement that passes it, or its frame would look settled.
+                biased;
                 message = self.messages.recv() => match message {
                     Some(message) => self.sender.send(Ok(message)).await.map_err(|_| ()),
                     None => return gone(),
@@ -197,23 +215,29 @@ impl Writer<'_> {
                 },
             };
             if sent.is_err() {
-                return Error::new(ErrorCode::Unavailable, "the client has gone");
+                return unavailable("the client has gone");
             }
         }
     }
 
     async fn acknowledge(&mut self) -> Result<(), ()> {
         let settled = *self.settled.borrow_and_update();
-        if settled == self.told {
-            return Ok(());
+        while let Ok(message) = self.messages.try_recv() {
+            self.sender.send(Ok(message)).await.map_err(|_| ())?;
         }
-        self.told = settled;
-        let Settled { committed_seq, keep_from_seq } = settled;
-        send(self.sender, server_message::Message::Ack(v1::Ack { committed_seq, keep_from_seq })).await
+        if settled != self.told {
+            let Settled { committed_seq, keep_from_seq } = settled;
+            send(self.sender, server_message::Message::Ack(v1::Ack { committed_seq, keep_from_seq })).await?;
+            // Only now: this future may be dropped while it waits for room.
+            self.told = settled;
+        }
+        Ok(())
     }
 
-    /// Waits until everything taken in is settled and says so. What is not settled by then stays the client's.
-    async fn settle(&mut self, accepted_seq: Option<u64>, patience: Duration) {
+    /// Waits until everything taken in is settled and says so, and until the word of the end, if there was one, is
+    /// committed: to a client that has said it, the end of the stream means that it was heard. What is not settled by
+    /// then stays the client's.
+    async fn settle(&mut self, accepted_seq: Option<u64>, finish: Option<oneshot::Receiver<()>>, patience: Duration) {
         let deadline = Instant::now() + patience;
         while let Some(accepted) = accepted_seq
             && self.settled.borrow().committed_seq < accepted
@@ -222,6 +246,10 @@ impl Writer<'_> {
                 Ok(Ok(())) => {}
                 _ => break,
             }
+        }
+        if let Some(committed) = finish {
+            // Dropped when the end comes to nothing; then there is nothing to wait for.
+            let _ = timeout_at(deadline, committed).await;
         }
         // The client may have gone.
         let _ = self.acknowledge().await;
@@ -249,8 +277,12 @@ async fn next(
         Err(status) if status.code() == tonic::Code::Internal => {
             Err(Error::invalid("message", format!("cannot be decoded: {}", status.message())))
         }
-        Err(status) => Err(Error::new(ErrorCode::Unavailable, status.message().to_owned())),
+        Err(status) => Err(unavailable(status.message())),
     }
+}
+
+fn unavailable(message: &str) -> Error {
+    Error::new(ErrorCode::Unavailable, message).retry_after(Duration::from_secs(1))
 }
 
 fn first_message(message: Option<client_message::Message>) -> Result<v1::Open, Error> {

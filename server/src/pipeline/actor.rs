@@ -6,11 +6,13 @@ use gradwatch_proto::v1::ServerMessage;
 use gradwatch_store::{AttemptId, RunId, RunState, Segment, ShardMark, StreamSpec};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Interval, MissedTickBehavior, interval},
+    time::{Instant, Interval, MissedTickBehavior, interval, timeout_at},
 };
 
 use super::{
-    Shared, load,
+    Shared,
+    liveness::Pulse,
+    load,
     mark::Settled,
     owner::{Connection, OwnerParts, RunOwner, Work},
 };
@@ -24,6 +26,9 @@ use crate::{
 pub(super) const QUEUE: usize = 256;
 /// Commands worked off in one go.
 const BATCH: usize = 64;
+/// How long to wait before a run is loaded again.
+const FIRST_RELOAD: Duration = Duration::from_millis(500);
+const LAST_RELOAD: Duration = Duration::from_secs(30);
 
 /// What a run's owner is told.
 #[derive(Debug)]
@@ -69,7 +74,8 @@ pub(crate) struct StreamOpened {
     pub(crate) segment: u32,
     pub(crate) generation: u64,
     pub(crate) spec: Arc<StreamSpec>,
-    pub(crate) resend_from_seq: u64,
+    /// Settled frames from here on fill windows again. None: the client begins behind what is settled.
+    pub(crate) refill_from_seq: Option<u64>,
     pub(crate) settled: watch::Receiver<Settled>,
 }
 
@@ -79,6 +85,9 @@ pub(super) struct Actor {
     pub(super) shared: Arc<Shared>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) recorder: mpsc::Sender<Settlement>,
+    /// Numbers connections. It outlives the owner's state, so that a stream of an earlier one is never taken for a
+    /// present one.
+    pub(super) generation: u64,
 }
 
 /// Why the owner stops.
@@ -87,39 +96,61 @@ enum End {
     Idle,
     /// Its state is no longer what is committed; streams have to begin again.
     Reload,
+    /// The run is being deleted.
+    Forgotten,
     /// The server shuts down.
     Closed,
 }
 
 impl Actor {
     pub(super) async fn run(mut self) {
-        let Some(owner) = self.take_ownership().await else { return };
-        self.shared.metrics.runs_taken.inc();
-        let end = self.own(owner).await;
-        self.shared.metrics.runs_released.inc();
-        match end {
-            End::Idle => tracing::debug!(run_id = %self.run_id, "run released"),
-            End::Reload => tracing::info!(run_id = %self.run_id, "run given up; it is loaded again when asked for"),
-            End::Closed => {}
+        let mut delay = FIRST_RELOAD;
+        loop {
+            let error = match self.load().await {
+                Ok(owner) => {
+                    self.shared.metrics.runs_taken.inc();
+                    let end = self.own(owner).await;
+                    self.shared.metrics.runs_released.inc();
+                    let End::Reload = end else { break };
+                    tracing::info!(run_id = %self.run_id, "run given up; loading it again");
+                    delay = FIRST_RELOAD;
+                    None
+                }
+                Err(error) => {
+                    tracing::warn!(run_id = %self.run_id, %error, "run cannot be loaded");
+                    Some(error)
+                }
+            };
+            let for_good = error.as_ref().is_some_and(|error| !error.code.retryable());
+            if for_good {
+                self.commands.close();
+            }
+            let refusal = error.unwrap_or_else(super::unavailable);
+            // A job that goes on without us has to be found silent one day, so a run is not given up because it could
+            // not be loaded for once.
+            if !self.refuse_for(delay, &refusal).await {
+                break;
+            }
+            delay = (delay * 2).min(LAST_RELOAD);
         }
         // From here on senders fail and ask for a new owner. What is still queued is answered by dropping it: streams
         // see their reply or outbox go and begin again.
         self.commands.close();
     }
 
-    async fn take_ownership(&mut self) -> Option<RunOwner> {
-        match self.load().await {
-            Ok(owner) => Some(owner),
-            Err(error) => {
-                tracing::warn!(run_id = %self.run_id, %error, "run cannot be loaded");
-                self.commands.close();
-                while let Some(command) = self.commands.recv().await {
-                    if let Command::Open { reply, .. } = command {
-                        // The stream may have given up waiting.
-                        let _ = reply.send(Err(error.clone()));
-                    }
+    /// Answers everything with a refusal for a while; false when nothing more can come.
+    async fn refuse_for(&mut self, delay: Duration, error: &Error) -> bool {
+        let deadline = Instant::now() + delay;
+        loop {
+            match timeout_at(deadline, self.commands.recv()).await {
+                Ok(Some(Command::Open { reply, .. })) => {
+                    // The stream may have given up waiting.
+                    let _ = reply.send(Err(error.clone()));
                 }
-                None
+                // Dropping the others is an answer: whoever waits for one sees it go.
+                Ok(Some(_)) => {}
+                Ok(None) => return false,
+                Err(_) => return true,
             }
         }
     }
@@ -128,12 +159,14 @@ impl Actor {
         let store = &self.shared.store;
         let owned = store.take_ownership(self.run_id).await?;
         let scalar_names = store.scalar_names(self.run_id).await?;
+        let segments: Vec<Segment> = owned.segments.into_iter().map(|(segment, _)| segment).collect();
+        let rhythm = load::rhythm(store.as_ref(), self.run_id, &segments).await?;
         Ok(RunOwner::new(OwnerParts {
             owner_epoch: owned.owner_epoch,
             run: owned.run,
-            segments: owned.segments.into_iter().map(|(segment, _)| segment).collect(),
+            segments,
             scalar_names,
-            now_us: clock::now_us(),
+            pulse: Pulse::new(clock::now_us(), rhythm),
             metrics: Arc::clone(&self.shared.metrics),
             liveness: self.shared.config.liveness.clone(),
         }))
@@ -141,11 +174,12 @@ impl Actor {
 
     async fn own(&mut self, mut owner: RunOwner) -> End {
         let mut tick = self.tick();
-        let mut generation = 0;
         let mut commands = Vec::with_capacity(BATCH);
         loop {
             let mut work = Vec::new();
             tokio::select! {
+                // Signs of life that wait in the queue are read before silence is judged.
+                biased;
                 received = self.commands.recv_many(&mut commands, BATCH) => {
                     if received == 0 {
                         return End::Closed;
@@ -155,7 +189,7 @@ impl Actor {
                     if owner.is_idle() && self.commands.is_empty() {
                         return End::Idle;
                     }
-                    work.push(Work::Look);
+                    work.push(Work::Look { store_trouble_us: self.shared.trouble.last_us() });
                 }
             }
             for command in commands.drain(..) {
@@ -171,8 +205,13 @@ impl Actor {
                 match command {
                     Command::Work(_) => unreachable!("handled above"),
                     Command::Open { open, reply } => {
-                        generation += 1;
-                        let opened = self.open(&mut owner, &open, generation).await;
+                        if !owner.knows(open.attempt_id) {
+                            owner = match self.refresh(owner).await {
+                                Ok(owner) => owner,
+                                Err(end) => return end,
+                            };
+                        }
+                        let opened = self.open(&mut owner, &open).await;
                         // The stream may have given up waiting; its outbox is then closed and ends by itself.
                         let _ = reply.send(opened);
                     }
@@ -186,14 +225,14 @@ impl Actor {
                         };
                     }
                     Command::SegmentsChanged => {
-                        if let Err(error) = self.refresh(&mut owner).await {
-                            tracing::warn!(run_id = %self.run_id, %error, "segments cannot be read");
-                            return End::Reload;
-                        }
+                        owner = match self.refresh(owner).await {
+                            Ok(owner) => owner,
+                            Err(end) => return end,
+                        };
                     }
                     Command::Lost { owner_epoch } if owner_epoch == owner.owner_epoch() => return End::Reload,
                     Command::Lost { .. } => {}
-                    Command::Forget => return End::Reload,
+                    Command::Forget => return End::Forgotten,
                 }
             }
             owner = match self.work(owner, work, None).await {
@@ -232,8 +271,8 @@ impl Actor {
             }
         };
         match settlement {
-            Some(settlement) => {
-                let settlement = Settlement { done, ..settlement };
+            Some(mut settlement) => {
+                settlement.done.extend(done);
                 self.recorder.send(settlement).await.map_err(|_| End::Closed)?;
             }
             None => {
@@ -246,20 +285,20 @@ impl Actor {
         Ok(owner)
     }
 
-    async fn open(&self, owner: &mut RunOwner, open: &StreamOpen, generation: u64) -> Result<StreamOpened, Error> {
-        if !owner.segments().iter().any(|segment| segment.attempt_id == open.attempt_id) {
-            self.refresh(owner).await?;
-        }
+    async fn open(&mut self, owner: &mut RunOwner, open: &StreamOpen) -> Result<StreamOpened, Error> {
         let Some(segment) = owner.segments().iter().find(|segment| segment.attempt_id == open.attempt_id) else {
             let message =
                 format!("attempt {} of run {} was not opened; call OpenRun first", open.attempt_id, self.run_id);
             return Err(Error { field: Some("attempt_id".into()), ..Error::new(ErrorCode::NotFound, message) });
         };
         let number = segment.segment;
+        if open.shard >= segment.shard_count {
+            let message = format!("{} is not one of the attempt's {} shards", open.shard, segment.shard_count);
+            return Err(Error::invalid("shard", message));
+        }
         if owner.attempt(number).is_none() {
             let (segment, mark) = self.segment_and_mark(number, open.shard).await?;
-            let config = &self.shared.config.detectors;
-            let attempt = load::segment_owner(self.shared.store.as_ref(), self.run_id, segment, &mark, config).await?;
+            let attempt = load::segment_owner(&self.shared, self.run_id, segment, &mark).await?;
             owner.insert(attempt);
         }
         let attempt = owner.attempt(number).ok_or_else(|| Error::internal("an attempt that was loaded is gone"))?;
@@ -267,11 +306,13 @@ impl Actor {
             let message = format!("another process already writes shard {} of attempt {}", open.shard, open.attempt_id);
             return Err(Error { field: Some("writer_id".into()), ..Error::new(ErrorCode::AlreadyExists, message) });
         }
+        self.generation += 1;
+        let generation = self.generation;
         let opened = StreamOpened {
             segment: number,
             generation,
             spec: Arc::new(attempt.segment.spec.clone()),
-            resend_from_seq: attempt.resend_from_seq(),
+            refill_from_seq: attempt.refill_from_seq(),
             settled: attempt.mark.subscribe(),
         };
         owner.connect(number, Connection { generation, outbox: open.outbox.clone() }, clock::now_us());
@@ -289,10 +330,18 @@ impl Actor {
         })
     }
 
-    async fn refresh(&self, owner: &mut RunOwner) -> Result<(), Error> {
-        let run = self.shared.store.run(self.run_id).await?;
-        let segments = self.shared.store.segments(self.run_id).await?;
-        owner.set_segments(segments, run.state);
-        Ok(())
+    /// Reads the run's segments again. A new attempt means that the run goes on, whatever an earlier one said of its
+    /// end; that is told through a commit, so that it lands behind what is on its way there.
+    async fn refresh(&self, mut owner: RunOwner) -> Result<RunOwner, End> {
+        match self.shared.store.segments(self.run_id).await {
+            Ok(segments) => {
+                let goes_on = owner.set_segments(segments);
+                self.work(owner, if goes_on { vec![Work::GoOn] } else { Vec::new() }, None).await
+            }
+            Err(error) => {
+                tracing::warn!(run_id = %self.run_id, %error, "segments cannot be read");
+                Err(End::Reload)
+            }
+        }
     }
 }

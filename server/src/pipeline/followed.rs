@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::rollup::{EdgeRollups, Rollup};
 
-/// A state is saved every so many readings: at most as many are read back to bring it up to date.
+/// A state is saved every so many readings: at most as many are read back to bring it up to date. The first reading
+/// saves one too, which fixes the detectors' configuration for the segment.
 const SNAPSHOT_EVERY: u32 = 256;
 
 /// Raised when the meaning of a saved state changes. An older state is not used: its stream is followed anew.
@@ -48,7 +49,12 @@ impl StreamFollower {
     pub(crate) fn new(segment: u32, stream: StreamKey, config: &DetectorConfig, reports_spike: bool) -> Self {
         let followers = Followers::new(stream.window, config);
         let followers = if reports_spike { followers } else { followers.without_spike() };
-        Self { segment, stream, state: StreamState { followers, rollups: EdgeRollups::new() }, since_snapshot: 0 }
+        Self {
+            segment,
+            stream,
+            state: StreamState { followers, rollups: EdgeRollups::new() },
+            since_snapshot: SNAPSHOT_EVERY - 1,
+        }
     }
 
     /// Continues from a saved state; the readings stored behind it must then be followed again.
@@ -56,6 +62,7 @@ impl StreamFollower {
         match decode::<StreamState>(bytes) {
             Some(state) if state.rollups.fits() => {
                 self.state = state;
+                self.since_snapshot = 0;
                 true
             }
             _ => false,
@@ -97,12 +104,20 @@ pub(crate) struct ScalarFollower {
 
 impl ScalarFollower {
     pub(crate) fn new(segment: u32) -> Self {
-        Self { segment, rollups: BTreeMap::new(), since_snapshot: 0 }
+        Self { segment, rollups: BTreeMap::new(), since_snapshot: SNAPSHOT_EVERY - 1 }
     }
 
     /// Continues from a saved state; the steps stored behind it must then be followed again.
     pub(crate) fn restore(&mut self, bytes: &[u8]) -> bool {
-        decode(bytes).map(|rollups| self.rollups = rollups).is_some()
+        let Some(rollups) = decode(bytes) else { return false };
+        self.rollups = rollups;
+        self.since_snapshot = 0;
+        true
+    }
+
+    /// How many scalars there are, with those of a step that is still to come.
+    pub(crate) fn names_with(&self, scalars: &BTreeMap<String, f64>) -> usize {
+        self.rollups.len() + scalars.keys().filter(|name| !self.rollups.contains_key(*name)).count()
     }
 
     /// Takes in the scalars of the next step.

@@ -66,6 +66,8 @@ pub(crate) struct GroupStream {
     /// seq of each row the windows could need again: the last (longest window + 1).
     seqs: VecDeque<u64>,
     rows_kept: usize,
+    /// The window began where the rows themselves say so, not where a refill happened to begin.
+    began_by_itself: bool,
     scratch: Vec<f32>,
 }
 
@@ -75,7 +77,16 @@ impl GroupStream {
         let edge = EdgeStream::new(spec.sketch_dim, &spec.window_lengths, parameter_count, true)?;
         let rows_kept = spec.window_lengths.iter().max().map_or(0, |longest| longest + 1);
         let scratch = vec![0.0; spec.sketch_dim];
-        Ok(Self { group, kind, edge, last_row: None, seqs: VecDeque::new(), rows_kept, scratch })
+        Ok(Self {
+            group,
+            kind,
+            edge,
+            last_row: None,
+            seqs: VecDeque::new(),
+            rows_kept,
+            began_by_itself: false,
+            scratch,
+        })
     }
 
     pub(crate) fn is(&self, group: usize, kind: Kind) -> bool {
@@ -95,11 +106,17 @@ impl GroupStream {
         self.seqs.front().copied()
     }
 
+    /// Whether it holds every row that it would hold had its owner never changed.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.began_by_itself || self.seqs.len() == self.rows_kept
+    }
+
     /// Forgets all rows.
     pub(crate) fn restart(&mut self) {
         self.edge.restart();
         self.last_row = None;
         self.seqs.clear();
+        self.began_by_itself = true;
     }
 
     /// Takes in a payload. `refill` says that its row was settled before: it only fills the window.

@@ -2,43 +2,48 @@
 
 use std::collections::VecDeque;
 
-use gradwatch_store::RunState;
+use gradwatch_store::{RunState, StepRow};
 
 use crate::config::Liveness;
 
 /// Step intervals remembered for the median.
-const INTERVALS: usize = 64;
+pub(crate) const INTERVALS: usize = 64;
 
 /// What the server has heard of a run lately.
 #[derive(Debug)]
 pub(crate) struct Pulse {
-    last_heard_us: i64,
+    /// Silence counts from here when nothing was heard since.
+    began_us: i64,
+    last_heard_us: Option<i64>,
     last_step_us: i64,
     intervals_us: VecDeque<i64>,
 }
 
 impl Pulse {
-    /// An owner that has just begun gives the job the benefit of the doubt: its silence counts from now on.
-    pub(crate) fn new(now_us: i64) -> Self {
-        Self { last_heard_us: now_us, last_step_us: now_us, intervals_us: VecDeque::new() }
+    /// An owner that has just begun gives the job the benefit of the doubt: its silence counts from now on. Its rhythm
+    /// is read off its last recorded steps.
+    pub(crate) fn new(now_us: i64, recorded: Vec<StepRow>) -> Self {
+        let intervals = recorded.windows(2).map(|pair| pair[1].received_at_us - pair[0].received_at_us);
+        Self { began_us: now_us, last_heard_us: None, last_step_us: now_us, intervals_us: intervals.collect() }
     }
 
     /// Anything at all came from the job.
     pub(crate) fn heard(&mut self, now_us: i64) {
-        self.last_heard_us = now_us;
+        self.last_heard_us = Some(now_us);
     }
 
-    /// A step came.
-    pub(crate) fn stepped(&mut self, now_us: i64) {
-        if self.intervals_us.len() == INTERVALS {
+    /// Steps came, several at once when they had to wait: together they are one interval each of the time passed.
+    pub(crate) fn stepped(&mut self, now_us: i64, steps: u32) {
+        if self.intervals_us.len() >= INTERVALS {
             self.intervals_us.pop_front();
         }
-        self.intervals_us.push_back(now_us - self.last_step_us);
+        self.intervals_us.push_back((now_us - self.last_step_us) / i64::from(steps.max(1)));
         self.last_step_us = now_us;
-        self.last_heard_us = now_us;
+        self.heard(now_us);
     }
 
-    pub(crate) fn last_heard_us(&self) -> i64 {
+    /// When the job was last heard of by this owner.
+    pub(crate) fn last_heard_us(&self) -> Option<i64> {
         self.last_heard_us
     }
 
@@ -48,17 +53,24 @@ impl Pulse {
         sorted.get(sorted.len() / 2).copied().unwrap_or(0)
     }
 
-    /// The state that silence leads to, with how long it has lasted in microseconds; `None` when nothing changes.
-    pub(crate) fn judge(&self, state: RunState, now_us: i64, config: &Liveness) -> Option<(RunState, i64)> {
+    /// The state that silence leads to, with how long it has lasted in microseconds; `None` when nothing changes. While
+    /// the store was in trouble (last at `store_trouble_us`) it was we who could not listen, so silence counts from then.
+    pub(crate) fn judge(
+        &self,
+        state: RunState,
+        now_us: i64,
+        store_trouble_us: i64,
+        config: &Liveness,
+    ) -> Option<(RunState, i64)> {
         if !matches!(state, RunState::Running | RunState::Stalled) {
             return None;
         }
-        let silent_us = now_us - self.last_heard_us;
+        let silent_us = now_us - self.last_heard_us.unwrap_or(self.began_us).max(store_trouble_us);
         if silent_us >= seconds_us(config.crashed_after_s) {
             return Some((RunState::Crashed, silent_us));
         }
         let patience_us = self.median_interval_us().saturating_mul(i64::from(config.stalled_intervals));
-        let stepless_us = now_us - self.last_step_us;
+        let stepless_us = now_us - self.last_step_us.max(store_trouble_us);
         let stalled = stepless_us >= patience_us.max(seconds_us(config.stalled_after_s));
         (stalled && state == RunState::Running).then_some((RunState::Stalled, stepless_us))
     }
@@ -81,33 +93,53 @@ mod tests {
     };
     const SECOND: i64 = 1_000_000;
 
+    fn judge(pulse: &Pulse, state: RunState, now_us: i64) -> Option<(RunState, i64)> {
+        pulse.judge(state, now_us, 0, &CONFIG)
+    }
+
     #[test]
     fn silence_is_a_crash_after_two_minutes() {
-        let pulse = Pulse::new(0);
-        assert_eq!(pulse.judge(RunState::Running, 119 * SECOND, &CONFIG), None);
-        assert_eq!(pulse.judge(RunState::Running, 120 * SECOND, &CONFIG), Some((RunState::Crashed, 120 * SECOND)));
-        assert_eq!(pulse.judge(RunState::Finished, 500 * SECOND, &CONFIG), None);
+        let pulse = Pulse::new(0, Vec::new());
+        assert_eq!(judge(&pulse, RunState::Running, 119 * SECOND), None);
+        assert_eq!(judge(&pulse, RunState::Running, 120 * SECOND), Some((RunState::Crashed, 120 * SECOND)));
+        assert_eq!(judge(&pulse, RunState::Finished, 500 * SECOND), None);
+    }
+
+    #[test]
+    fn a_store_in_trouble_is_not_the_jobs_silence() {
+        let pulse = Pulse::new(0, Vec::new());
+        assert_eq!(pulse.judge(RunState::Running, 300 * SECOND, 250 * SECOND, &CONFIG), None);
+        let crashed = Some((RunState::Crashed, 120 * SECOND));
+        assert_eq!(pulse.judge(RunState::Running, 370 * SECOND, 250 * SECOND, &CONFIG), crashed);
     }
 
     #[test]
     fn heartbeats_without_steps_are_a_stall_after_five_minutes() {
-        let mut pulse = Pulse::new(0);
+        let mut pulse = Pulse::new(0, Vec::new());
         pulse.heard(300 * SECOND);
-        assert_eq!(pulse.judge(RunState::Running, 299 * SECOND, &CONFIG), None);
-        assert_eq!(pulse.judge(RunState::Running, 300 * SECOND, &CONFIG), Some((RunState::Stalled, 300 * SECOND)));
-        assert_eq!(pulse.judge(RunState::Stalled, 301 * SECOND, &CONFIG), None);
+        assert_eq!(judge(&pulse, RunState::Running, 299 * SECOND), None);
+        assert_eq!(judge(&pulse, RunState::Running, 300 * SECOND), Some((RunState::Stalled, 300 * SECOND)));
+        assert_eq!(judge(&pulse, RunState::Stalled, 301 * SECOND), None);
     }
 
     #[test]
     fn a_slow_job_gets_ten_of_its_own_intervals() {
-        let mut pulse = Pulse::new(0);
+        let mut pulse = Pulse::new(0, Vec::new());
         for step in 1..=8 {
-            pulse.stepped(step * 60 * SECOND);
+            pulse.stepped(step * 60 * SECOND, 1);
         }
         pulse.heard(1_079 * SECOND);
-        assert_eq!(pulse.judge(RunState::Running, 1_079 * SECOND, &CONFIG), None);
+        assert_eq!(judge(&pulse, RunState::Running, 1_079 * SECOND), None);
         pulse.heard(1_080 * SECOND);
         let stalled = Some((RunState::Stalled, 600 * SECOND));
-        assert_eq!(pulse.judge(RunState::Running, 1_080 * SECOND, &CONFIG), stalled);
+        assert_eq!(judge(&pulse, RunState::Running, 1_080 * SECOND), stalled);
+    }
+
+    #[test]
+    fn a_backlog_that_comes_at_once_does_not_make_a_slow_job_look_fast() {
+        let mut pulse = Pulse::new(0, Vec::new());
+        pulse.stepped(600 * SECOND, 1);
+        pulse.stepped(1_800 * SECOND, 2);
+        assert_eq!(pulse.median_interval_us(), 600 * SECOND);
     }
 }

@@ -43,7 +43,7 @@ use crate::{
     config::Config,
     error::{Error, ErrorCode},
     metrics::Metrics,
-    recorder::{Lost, Settlement},
+    recorder::{Lost, Settlement, StoreTrouble},
 };
 
 /// What all owners share.
@@ -52,6 +52,7 @@ pub(crate) struct Shared {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     pool: NumericPool,
+    trouble: Arc<StoreTrouble>,
 }
 
 /// Finds the owner of a run, or makes one.
@@ -73,10 +74,11 @@ impl Pipeline {
         store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
         recorder: mpsc::Sender<Settlement>,
+        trouble: Arc<StoreTrouble>,
     ) -> Result<Self, rayon::ThreadPoolBuildError> {
         let pool = NumericPool::new(config.numeric_threads())?;
         let budget = Budget::new(config.memory_limit_bytes, Arc::clone(&metrics));
-        let shared = Arc::new(Shared { config, store, metrics, pool });
+        let shared = Arc::new(Shared { config, store, metrics, pool, trouble });
         Ok(Self {
             shared,
             owners: Mutex::default(),
@@ -111,16 +113,19 @@ impl Pipeline {
         self.tell_owner(run_id, Work::Heartbeat { segment, generation }).await
     }
 
-    /// Passes on the job's own word of its end.
+    /// Passes on the job's own word of its end. The answer comes once that is committed, or is dropped when it comes
+    /// to nothing.
     pub(crate) async fn finish(
         &self,
         run_id: RunId,
         opened: &StreamOpened,
         outcome: RunState,
         last_seq: u64,
-    ) -> Result<(), Error> {
+    ) -> Result<oneshot::Receiver<()>, Error> {
         let (segment, generation) = (opened.segment, opened.generation);
-        self.tell_owner(run_id, Work::Finish { segment, generation, outcome, last_seq }).await
+        let (done, committed) = oneshot::channel();
+        self.tell_owner(run_id, Work::Finish { segment, generation, outcome, last_seq, done }).await?;
+        Ok(committed)
     }
 
     /// Ends a stream; answers the last seq taken in, behind everything handed over before.
@@ -139,11 +144,11 @@ impl Pipeline {
         answer.await.map_err(|_| unavailable())
     }
 
-    /// Says that a run has a new attempt. A run without an owner reads that when it gets one.
+    /// Says that a run has a new attempt. The run gets an owner by this, so that the silence of a job that dies before
+    /// its first frame is noticed.
     pub(crate) async fn segments_changed(&self, run_id: RunId) {
-        if let Some(sender) = self.existing(run_id) {
-            // An owner that is just leaving takes nothing with it that matters here.
-            let _ = sender.send(Command::SegmentsChanged).await;
+        if let Err(error) = self.send(run_id, Command::SegmentsChanged).await {
+            tracing::debug!(%run_id, %error, "no owner was told of a new attempt");
         }
     }
 
@@ -216,7 +221,7 @@ impl Pipeline {
         }
         let (sender, commands) = mpsc::channel(actor::QUEUE);
         owners.insert(run_id, sender.clone());
-        self.actors.spawn(Actor { run_id, shared: Arc::clone(&self.shared), commands, recorder }.run());
+        self.actors.spawn(Actor { run_id, shared: Arc::clone(&self.shared), commands, recorder, generation: 0 }.run());
         Ok(sender)
     }
 }

@@ -7,8 +7,8 @@ use std::{
 
 use gradwatch_proto::v1::{self, ServerMessage, server_message};
 use gradwatch_spectral::detectors::Regime;
-use gradwatch_store::{EventRow, RunCommit, RunCounters, RunId, RunPatch, RunState, Segment, lineage};
-use tokio::sync::mpsc;
+use gradwatch_store::{AttemptId, EventRow, RunCommit, RunCounters, RunId, RunPatch, RunState, Segment, lineage};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     budget::Permit,
@@ -38,17 +38,47 @@ struct Held {
     connection: Option<Connection>,
     /// The hole that was last asked for, so that it is asked for once.
     asked_for: Option<u64>,
-    finish: Option<(RunState, u64)>,
+    finish: Option<Finish>,
+}
+
+/// An attempt's word of its end, which waits for everything before it.
+#[derive(Debug)]
+struct Finish {
+    outcome: RunState,
+    last_seq: u64,
+    done: oneshot::Sender<()>,
 }
 
 /// Work that needs no I/O.
 #[derive(Debug)]
 pub(crate) enum Work {
-    Items { segment: u32, generation: u64, items: Vec<Item>, permit: Permit },
-    Heartbeat { segment: u32, generation: u64 },
-    Finish { segment: u32, generation: u64, outcome: RunState, last_seq: u64 },
-    Close { outcome: RunState },
-    Look,
+    Items {
+        segment: u32,
+        generation: u64,
+        items: Vec<Item>,
+        permit: Permit,
+    },
+    Heartbeat {
+        segment: u32,
+        generation: u64,
+    },
+    /// `done` is told once the end is committed, and dropped when it comes to nothing.
+    Finish {
+        segment: u32,
+        generation: u64,
+        outcome: RunState,
+        last_seq: u64,
+        done: oneshot::Sender<()>,
+    },
+    Close {
+        outcome: RunState,
+    },
+    /// A new attempt was opened.
+    GoOn,
+    /// Judge the run's silence.
+    Look {
+        store_trouble_us: i64,
+    },
 }
 
 /// A run and everything its readings depend on.
@@ -65,6 +95,8 @@ pub(crate) struct RunOwner {
     attempts: BTreeMap<u32, Held>,
     pulse: Pulse,
     last_seen_us: i64,
+    /// Who waits for the end that the present batch of work brought.
+    finished: Vec<oneshot::Sender<()>>,
     metrics: Arc<Metrics>,
     liveness: Liveness,
 }
@@ -76,7 +108,7 @@ pub(crate) struct OwnerParts {
     pub(crate) owner_epoch: u64,
     pub(crate) segments: Vec<Segment>,
     pub(crate) scalar_names: Vec<String>,
-    pub(crate) now_us: i64,
+    pub(crate) pulse: Pulse,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) liveness: Liveness,
 }
@@ -93,12 +125,13 @@ impl RunOwner {
             segments: Vec::new(),
             live_to_step: Arc::default(),
             attempts: BTreeMap::new(),
-            pulse: Pulse::new(parts.now_us),
+            pulse: parts.pulse,
             last_seen_us: parts.run.last_seen_us,
+            finished: Vec::new(),
             metrics: parts.metrics,
             liveness: parts.liveness,
         };
-        owner.set_segments(parts.segments, parts.run.state);
+        owner.set_segments(parts.segments);
         owner
     }
 
@@ -106,12 +139,18 @@ impl RunOwner {
         self.owner_epoch
     }
 
-    /// Takes note of a new attempt: what is live changes, and a run that was over is running again.
-    pub(crate) fn set_segments(&mut self, segments: Vec<Segment>, state: RunState) {
+    /// Takes note of the run's segments; true when there is a newer one than before. What is live follows from them.
+    pub(crate) fn set_segments(&mut self, segments: Vec<Segment>) -> bool {
         let live = lineage::live(&segments, 0, u64::MAX);
         self.live_to_step = Arc::new(live.iter().map(|range| (range.segment, range.to_step)).collect());
+        let before = self.newest_segment();
         self.segments = segments;
-        self.state = state;
+        self.newest_segment() != before
+    }
+
+    /// Whether an attempt is among the segments known.
+    pub(crate) fn knows(&self, attempt_id: AttemptId) -> bool {
+        self.segments.iter().any(|segment| segment.attempt_id == attempt_id)
     }
 
     pub(crate) fn segments(&self) -> &[Segment] {
@@ -147,22 +186,20 @@ impl RunOwner {
 
     /// Nothing is connected, on its way, or expected: the owner can let go of the run.
     pub(crate) fn is_idle(&self) -> bool {
-        let quiet = |held: &Held| {
-            held.connection.is_none() && held.owner.mark.settled().committed_seq == held.owner.accepted_seq()
-        };
-        !matches!(self.state, RunState::Running | RunState::Stalled) && self.attempts.values().all(quiet)
+        !matches!(self.state, RunState::Running | RunState::Stalled) && self.attempts.values().all(Held::is_quiet)
     }
 
     /// Does a batch of work; answers what it settles, if anything.
     pub(crate) fn work(&mut self, batch: Vec<Work>, now_us: i64) -> Option<Settlement> {
         let mut commit = RunCommit::new(self.run_id, self.owner_epoch);
         let mut permits = Vec::new();
+        let mut live_steps = 0;
         for work in batch {
             match work {
                 Work::Items { segment, generation, items, permit } => {
                     self.pulse.heard(now_us);
                     for item in items {
-                        self.accept(segment, generation, item, now_us, &mut commit);
+                        live_steps += u32::from(self.accept(segment, generation, item, now_us, &mut commit));
                     }
                     permits.push(permit);
                 }
@@ -171,17 +208,28 @@ impl RunOwner {
                         self.pulse.heard(now_us);
                     }
                 }
-                Work::Finish { segment, generation, outcome, last_seq } => {
+                Work::Finish { segment, generation, outcome, last_seq, done } => {
                     if self.is_connected(segment, generation)
                         && let Some(held) = self.attempts.get_mut(&segment)
                     {
-                        held.finish = Some((outcome, last_seq));
+                        held.finish = Some(Finish { outcome, last_seq, done });
                     }
                     self.finish(segment, &mut commit);
                 }
                 Work::Close { outcome } => self.set_state(outcome, &mut commit),
-                Work::Look => self.look(now_us, &mut commit),
+                Work::GoOn => {
+                    self.state = RunState::Running;
+                    // Also when it is the same: the end of an earlier attempt may still be on its way to the store.
+                    commit.patch.state = Some(RunState::Running);
+                }
+                Work::Look { store_trouble_us } => {
+                    self.look(now_us, store_trouble_us, &mut commit);
+                    self.release_superseded();
+                }
             }
+        }
+        if live_steps > 0 {
+            self.pulse.stepped(now_us, live_steps);
         }
         self.note_changes(now_us, &mut commit);
         self.settlement(commit, permits)
@@ -192,26 +240,27 @@ impl RunOwner {
         connection.is_some_and(|connection| connection.generation == generation)
     }
 
-    fn accept(&mut self, segment: u32, generation: u64, item: Item, now_us: i64, commit: &mut RunCommit) {
+    /// Takes in an item; true when it was a step of the live line.
+    fn accept(&mut self, segment: u32, generation: u64, item: Item, now_us: i64, commit: &mut RunCommit) -> bool {
         self.metrics.frames_received.inc_by(item.last_seq() - item.first_seq() + 1);
         if !self.is_connected(segment, generation) {
-            return;
+            return false;
         }
         let live = self.live_to_step.get(&segment).is_some_and(|&last| match &item {
             Item::Frame(frame) => frame.step <= last,
-            _ => true,
+            Item::Dropped { first_step, .. } => *first_step <= last,
+            Item::Rejected(_) => true,
         });
-        let is_frame = matches!(item, Item::Frame(_));
-        let Some(held) = self.attempts.get_mut(&segment) else { return };
+        let live_frame = live && matches!(item, Item::Frame(_));
+        let Some(held) = self.attempts.get_mut(&segment) else { return false };
+        let mut live_step = false;
         match held.owner.accept(item, live, now_us, commit) {
             Accepted::Settling => {
                 held.asked_for = None;
-                if is_frame {
-                    self.pulse.stepped(now_us);
-                    // A superseded attempt's late frames say nothing about the run as it is now.
-                    if live && matches!(self.state, RunState::Stalled | RunState::Crashed) {
-                        self.set_state(RunState::Running, commit);
-                    }
+                // A superseded attempt's late frames say nothing about the run as it is now.
+                live_step = live_frame;
+                if live_step && matches!(self.state, RunState::Stalled | RunState::Crashed) {
+                    self.set_state(RunState::Running, commit);
                 }
             }
             Accepted::Rejected(rejection) => {
@@ -227,25 +276,27 @@ impl RunOwner {
                 self.metrics.frames_duplicate.inc();
             }
             Accepted::Hole { from_seq } => {
-                if held.asked_for != Some(from_seq) {
+                if held.asked_for != Some(from_seq)
+                    && held.send(server_message::Message::Resend(v1::Resend { from_seq }))
+                {
                     held.asked_for = Some(from_seq);
-                    held.send(server_message::Message::Resend(v1::Resend { from_seq }));
                 }
             }
         }
         self.finish(segment, commit);
+        live_step
     }
 
     /// An attempt's word of its end takes effect once everything before it is on its way into a commit.
     fn finish(&mut self, segment: u32, commit: &mut RunCommit) {
         let Some(held) = self.attempts.get_mut(&segment) else { return };
-        if let Some((outcome, last_seq)) = held.finish
-            && held.owner.accepted_seq() >= last_seq
-        {
-            held.finish = None;
-            if self.newest_segment() == Some(segment) {
-                self.set_state(outcome, commit);
-            }
+        let accepted_seq = held.owner.accepted_seq();
+        let Some(Finish { outcome, done, .. }) = held.finish.take_if(|it| accepted_seq >= it.last_seq) else { return };
+        if self.newest_segment() == Some(segment) {
+            self.state = outcome;
+            // Also when it is the same: `done` has to wait for a commit behind the one that said so first.
+            commit.patch.state = Some(outcome);
+            self.finished.push(done);
         }
     }
 
@@ -260,8 +311,16 @@ impl RunOwner {
         }
     }
 
-    fn look(&mut self, now_us: i64, commit: &mut RunCommit) {
-        let Some((state, silent_us)) = self.pulse.judge(self.state, now_us, &self.liveness) else { return };
+    /// Lets go of the windows of attempts that are over: a job that rewinds many times keeps the memory of one. Should
+    /// late frames come, the attempt is loaded again.
+    fn release_superseded(&mut self) {
+        let newest = self.newest_segment();
+        self.attempts.retain(|&segment, held| Some(segment) == newest || !held.is_quiet());
+    }
+
+    fn look(&mut self, now_us: i64, store_trouble_us: i64, commit: &mut RunCommit) {
+        let silence = self.pulse.judge(self.state, now_us, store_trouble_us, &self.liveness);
+        let Some((state, silent_us)) = silence else { return };
         let Some(newest) = self.newest_segment() else { return };
         let event_type = if state == RunState::Crashed { "run.crashed" } else { "run.stalled" };
         commit.events.push(EventRow {
@@ -307,7 +366,7 @@ impl RunOwner {
         if commit.patch.last_step.is_some() {
             commit.patch.last_step = newest.and_then(|held| held.owner.last_step());
         }
-        let heard_us = self.pulse.last_heard_us();
+        let heard_us = self.pulse.last_heard_us().unwrap_or(self.last_seen_us);
         // Heartbeats alone are written down no more often than it takes to tell a stall from a crash.
         let stale_us = i64::try_from(self.liveness.heartbeat_ms.saturating_mul(3_000)).unwrap_or(i64::MAX);
         let speaks = !commit.marks.is_empty() || commit.patch.state.is_some_and(|state| state != RunState::Crashed);
@@ -317,7 +376,7 @@ impl RunOwner {
         }
     }
 
-    fn settlement(&self, commit: RunCommit, permits: Vec<Permit>) -> Option<Settlement> {
+    fn settlement(&mut self, commit: RunCommit, permits: Vec<Permit>) -> Option<Settlement> {
         let empty = commit.marks.is_empty()
             && commit.events.is_empty()
             && commit.patch == RunPatch { counters: RunCounters::default(), ..RunPatch::default() };
@@ -338,17 +397,21 @@ impl RunOwner {
             live_to_step: Arc::clone(&self.live_to_step),
             commit,
             permits,
-            done: None,
+            done: std::mem::take(&mut self.finished),
         })
     }
 }
 
 impl Held {
-    fn send(&self, message: server_message::Message) {
-        if let Some(connection) = &self.connection {
-            // Full: the client does not read. It learns of a hole again when it reconnects.
-            let _ = connection.outbox.try_send(ServerMessage { message: Some(message) });
-        }
+    /// Nothing of it is connected or on its way.
+    fn is_quiet(&self) -> bool {
+        self.connection.is_none() && self.owner.mark.settled().committed_seq == self.owner.accepted_seq()
+    }
+
+    /// Sends a message that nothing depends on; false when the client does not read and there is no room for it.
+    fn send(&self, message: server_message::Message) -> bool {
+        let message = ServerMessage { message: Some(message) };
+        self.connection.as_ref().is_some_and(|connection| connection.outbox.try_send(message).is_ok())
     }
 }
 

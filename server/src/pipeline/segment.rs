@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use gradwatch_proto::v1::RejectCode;
 use gradwatch_spectral::{
-    detectors::{Detection, DetectorConfig, Regime},
+    detectors::{Detection, Regime},
     window::WindowError,
 };
 use gradwatch_store::{
@@ -17,6 +17,7 @@ use super::{
     group_stream::{GroupStream, Place, Restart},
     mark::Mark,
 };
+use crate::config::Config;
 
 /// What an item came to.
 #[derive(Debug)]
@@ -39,6 +40,16 @@ struct Refill {
     next_seq: u64,
     until_seq: u64,
     last_step: Option<u64>,
+    /// The first and last that the client no longer had.
+    missing: Option<(u64, u64)>,
+}
+
+impl Refill {
+    /// The client has nothing between the next frame and `to_seq`.
+    fn miss(&mut self, to_seq: u64) {
+        let from_seq = self.missing.map_or(self.next_seq, |(from_seq, _)| from_seq);
+        self.missing = Some((from_seq, to_seq));
+    }
 }
 
 /// One attempt, held by the owner of its run.
@@ -58,11 +69,12 @@ pub(crate) struct SegmentOwner {
     /// What held NaN or infinity in the last frame, so that a stretch of them is one event.
     non_finite: BTreeSet<String>,
     has_steps: bool,
+    max_scalar_names: usize,
 }
 
 impl SegmentOwner {
     /// Takes up an attempt where `mark` says it stands.
-    pub(crate) fn new(segment: Segment, mark: &ShardMark, config: &DetectorConfig) -> Result<Self, WindowError> {
+    pub(crate) fn new(segment: Segment, mark: &ShardMark, config: &Config) -> Result<Self, WindowError> {
         let spec = &segment.spec;
         let mut streams = Vec::new();
         let mut followers = Vec::new();
@@ -71,7 +83,7 @@ impl SegmentOwner {
                 streams.push(GroupStream::new(spec, index, kind)?);
                 for (position, &window) in spec.window_lengths.iter().enumerate() {
                     let stream = StreamKey { group: group.name.clone(), kind, window };
-                    followers.push(StreamFollower::new(segment.segment, stream, config, position == 0));
+                    followers.push(StreamFollower::new(segment.segment, stream, &config.detectors, position == 0));
                 }
             }
         }
@@ -80,6 +92,7 @@ impl SegmentOwner {
             next_seq: keep_from,
             until_seq: committed,
             last_step: None,
+            missing: None,
         });
         Ok(Self {
             mark: Arc::new(Mark::new(committed, keep_from)),
@@ -92,27 +105,40 @@ impl SegmentOwner {
             scalars: ScalarFollower::new(segment.segment),
             non_finite: BTreeSet::new(),
             has_steps: segment.last_step.is_some(),
+            max_scalar_names: config.limits.max_scalar_names,
             segment: Arc::new(segment),
         })
     }
 
-    pub(crate) fn followers_mut(&mut self) -> &mut [StreamFollower] {
-        &mut self.followers
+    /// Its streams, window by window.
+    pub(crate) fn streams(&self) -> Vec<&StreamKey> {
+        self.followers.iter().map(StreamFollower::stream).collect()
     }
 
-    pub(crate) fn scalars_mut(&mut self) -> &mut ScalarFollower {
-        &mut self.scalars
+    /// Continues what follows a stream from a saved state; false when it cannot be used.
+    pub(crate) fn restore_stream(&mut self, index: usize, state: &[u8]) -> bool {
+        self.followers[index].restore(state)
+    }
+
+    /// Follows a stored reading again.
+    pub(crate) fn replay_reading(&mut self, index: usize, reading: Reading) {
+        let mut edge = reading.row.edge;
+        self.followers[index].follow(reading.row.step, &mut edge);
+    }
+
+    /// Continues what follows the scalars from a saved state; false when it cannot be used.
+    pub(crate) fn restore_scalars(&mut self, state: &[u8]) -> bool {
+        self.scalars.restore(state)
+    }
+
+    /// Follows a stored step's scalars again.
+    pub(crate) fn replay_scalars(&mut self, step: &StepRow) {
+        self.scalars.follow(step.step, &step.scalars);
     }
 
     /// Remembers what the last recorded step held, so that a stretch of non-finite values goes on being one event.
     pub(crate) fn restore_last_step(&mut self, step: &StepRow) {
         self.non_finite = non_finite_names(step);
-    }
-
-    /// Follows a stored reading again.
-    pub(crate) fn replay(follower: &mut StreamFollower, reading: Reading) {
-        let mut edge = reading.row.edge;
-        follower.follow(reading.row.step, &mut edge);
     }
 
     /// Its last step, settled or on its way there.
@@ -125,9 +151,9 @@ impl SegmentOwner {
         self.next_seq - 1
     }
 
-    /// Where a client that connects now has to begin.
-    pub(crate) fn resend_from_seq(&self) -> u64 {
-        self.refill.map_or(self.mark.settled().committed_seq + 1, |refill| refill.next_seq)
+    /// The first settled frame that its windows still need again, if they do.
+    pub(crate) fn refill_from_seq(&self) -> Option<u64> {
+        self.refill.map(|refill| refill.next_seq)
     }
 
     /// The most severe regime of its streams.
@@ -140,19 +166,35 @@ impl SegmentOwner {
         self.streams.iter().filter_map(GroupStream::keep_from_seq).min().unwrap_or(self.next_seq)
     }
 
-    /// Takes in an item. What it settles goes into `commit`; detections do only when `live`.
+    /// Takes in an item. What it settles goes into `commit`; events do only when `live`: a superseded attempt's late
+    /// frames are kept in their own segment and fire nothing.
     ///
     /// Invariant (promises 1 and 2): items enter a commit in the order of their seq, without holes and once. Anything
     /// at or below the last accepted seq is dropped without looking at history.
     pub(crate) fn accept(&mut self, item: Item, live: bool, now_us: i64, commit: &mut RunCommit) -> Accepted {
-        if let Some(refill) = self.refill {
-            if item.first_seq() == refill.next_seq && item.last_seq() <= refill.until_seq {
-                self.refill(&item, refill);
+        let events = commit.events.len();
+        let accepted = self.take_in(item, now_us, commit);
+        if !live {
+            commit.events.truncate(events);
+        }
+        accepted
+    }
+
+    fn take_in(&mut self, item: Item, now_us: i64, commit: &mut RunCommit) -> Accepted {
+        if let Some(mut refill) = self.refill
+            && item.last_seq() >= refill.next_seq
+        {
+            if item.last_seq() <= refill.until_seq {
+                if item.first_seq() > refill.next_seq {
+                    refill.miss(item.first_seq() - 1);
+                }
+                self.refill(&item, refill, now_us, commit);
                 return Accepted::Refilled;
             }
-            if item.last_seq() >= refill.next_seq {
-                self.give_up_refill(refill, now_us, commit);
-            }
+            // The last of them are missing: no window can go on.
+            refill.miss(refill.until_seq);
+            self.refill = None;
+            (0..self.streams.len()).for_each(|index| self.lose_window(index, refill.missing, now_us, commit));
         }
         if item.last_seq() < self.next_seq {
             return Accepted::Known;
@@ -163,7 +205,7 @@ impl SegmentOwner {
         let before = self.accepted_seq();
         let last_seq = item.last_seq();
         let accepted = match item {
-            Item::Frame(frame) => match self.settle(&frame, live, now_us, commit) {
+            Item::Frame(frame) => match self.settle(&frame, now_us, commit) {
                 Ok(()) => Accepted::Settling,
                 Err(rejection) => Accepted::Rejected(rejection),
             },
@@ -202,7 +244,7 @@ impl SegmentOwner {
     }
 
     /// Fills windows from a settled frame. Nothing is recorded.
-    fn refill(&mut self, item: &Item, refill: Refill) {
+    fn refill(&mut self, item: &Item, refill: Refill, now_us: i64, commit: &mut RunCommit) {
         let mut last_step = refill.last_step;
         if let Item::Frame(frame) = item
             && last_step.is_none_or(|last| frame.step > last)
@@ -221,23 +263,40 @@ impl SegmentOwner {
             }
         }
         let next_seq = item.last_seq() + 1;
-        self.refill = (next_seq <= refill.until_seq).then_some(Refill { next_seq, last_step, ..refill });
+        if next_seq <= refill.until_seq {
+            self.refill = Some(Refill { next_seq, last_step, ..refill });
+            return;
+        }
+        self.refill = None;
+        // A slow group's rows reach far back, further than a client may keep. It alone pays for that: windows that got
+        // all their rows go on with the same bits.
+        for index in 0..self.streams.len() {
+            if refill.missing.is_some() && !self.streams[index].is_whole() {
+                self.lose_window(index, refill.missing, now_us, commit);
+            }
+        }
     }
 
-    /// The client no longer has the frames: the windows start again, which is an event.
-    fn give_up_refill(&mut self, refill: Refill, now_us: i64, commit: &mut RunCommit) {
-        self.refill = None;
-        self.streams.iter_mut().for_each(GroupStream::restart);
+    /// The client no longer has what a window needs: it starts again, which is an event.
+    fn lose_window(&mut self, index: usize, missing: Option<(u64, u64)>, now_us: i64, commit: &mut RunCommit) {
+        let stream = &mut self.streams[index];
+        stream.restart();
+        let (group, kind) = (stream.group(), stream.kind());
         let evidence = serde_json::json!({
             "reason": "refill",
-            "missing_from_seq": refill.next_seq.to_string(),
-            "missing_to_seq": refill.until_seq.to_string(),
+            "missing_from_seq": missing.map(|(from_seq, _)| from_seq.to_string()),
+            "missing_to_seq": missing.map(|(_, to_seq)| to_seq.to_string()),
         });
-        commit.events.push(self.event("window.restarted", self.last_step, now_us, evidence));
+        commit.events.push(EventRow {
+            group: Some(self.segment.spec.groups[group].name.clone()),
+            kind: Some(kind),
+            ..self.event("window.restarted", self.last_step, now_us, evidence)
+        });
     }
 
-    fn settle(&mut self, frame: &Frame, live: bool, now_us: i64, commit: &mut RunCommit) -> Result<(), Rejection> {
+    fn settle(&mut self, frame: &Frame, now_us: i64, commit: &mut RunCommit) -> Result<(), Rejection> {
         self.check_step(frame)?;
+        self.check_scalars(frame)?;
         if !self.has_steps {
             self.has_steps = true;
             let resumes = self.segment.resumes.map(
@@ -261,7 +320,7 @@ impl SegmentOwner {
             nonfinite_payloads: Vec::new(),
         };
         for index in 0..frame.payloads.len() {
-            self.settle_payload(frame, index, live, now_us, &mut step, commit)?;
+            self.settle_payload(frame, index, now_us, &mut step, commit)?;
         }
         let followed = self.scalars.follow(frame.step, &frame.scalars);
         commit.rollups.extend(followed.rollups);
@@ -292,11 +351,19 @@ impl SegmentOwner {
         Ok(())
     }
 
+    fn check_scalars(&self, frame: &Frame) -> Result<(), Rejection> {
+        let (names, limit) = (self.scalars.names_with(&frame.scalars), self.max_scalar_names);
+        if names <= limit {
+            return Ok(());
+        }
+        let message = format!("the attempt would have {names} different scalars; the limit is {limit}");
+        Err(Rejection { seq: frame.seq, code: RejectCode::Limit, field: "scalars".into(), message })
+    }
+
     fn settle_payload(
         &mut self,
         frame: &Frame,
         index: usize,
-        live: bool,
         now_us: i64,
         step: &mut StepRow,
         commit: &mut RunCommit,
@@ -338,10 +405,7 @@ impl SegmentOwner {
             let regime = follower.regime();
             commit.rollups.extend(rollups);
             keep_latest(commit, snapshot);
-            // Late frames of a superseded attempt are kept in their own segment and fire nothing.
-            if live {
-                commit.events.extend(detections.iter().map(|it| self.detection_event(it, &stream, now_us)));
-            }
+            commit.events.extend(detections.iter().map(|it| self.detection_event(it, &stream, now_us)));
             commit.readings.push(ReadingRow {
                 analysis: LIVE_ANALYSIS.to_owned(),
                 stream,

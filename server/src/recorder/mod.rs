@@ -5,7 +5,10 @@ mod publish;
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,6 +21,7 @@ use tokio::{
 pub(crate) use publish::{Hub, Publication, PublishedRun, Resume};
 
 use crate::{
+    clock,
     metrics::Metrics,
     pipeline::{Mark, Permit, Settled},
 };
@@ -39,7 +43,7 @@ pub(crate) struct Settlement {
     /// The bytes that were held for this since it arrived.
     pub(crate) permits: Vec<Permit>,
     /// Told once it is committed.
-    pub(crate) done: Option<oneshot::Sender<()>>,
+    pub(crate) done: Vec<oneshot::Sender<()>>,
 }
 
 /// A mark to be moved once the transaction is committed.
@@ -63,6 +67,18 @@ pub(crate) struct Recorder {
     pub(crate) hub: Arc<Hub>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lost: mpsc::UnboundedSender<Lost>,
+    pub(crate) trouble: Arc<StoreTrouble>,
+}
+
+/// When the store last could not take a commit. Jobs cannot be heard while it cannot, so their silence counts from then.
+#[derive(Debug, Default)]
+pub(crate) struct StoreTrouble(AtomicI64);
+
+impl StoreTrouble {
+    /// Microseconds since the Unix epoch; 0 when there was none.
+    pub(crate) fn last_us(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Recorder {
@@ -102,6 +118,7 @@ impl Recorder {
                     batch.remove(run_id, &self.lost);
                 }
                 StoreError::Unavailable(cause) => {
+                    self.trouble.0.store(clock::now_us(), Ordering::Relaxed);
                     tracing::warn!(cause, delay_ms = retry.as_millis() as u64, "commit failed; trying again");
                     sleep(retry).await;
                     retry = (retry * 2).min(LAST_RETRY);
@@ -204,7 +221,6 @@ impl Batch {
             }
             Entry::Vacant(entry) => {
                 entry.insert(self.commits.len());
-                let done = done.into_iter().collect();
                 self.commits.push(commit);
                 self.follow_ups.push(FollowUp { advances, project, live_to_step, permits, done });
             }

@@ -103,8 +103,10 @@ impl Api {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir.path()).await.unwrap());
         let metrics = Arc::new(Metrics::new());
         let (sender, queue) = mpsc::channel(recorder::QUEUE);
-        let pipeline =
-            Arc::new(Pipeline::new(Arc::clone(&config), Arc::clone(&store), Arc::clone(&metrics), sender).unwrap());
+        let pipeline = Arc::new(
+            Pipeline::new(Arc::clone(&config), Arc::clone(&store), Arc::clone(&metrics), sender, Arc::default())
+                .unwrap(),
+        );
         let hub = Arc::new(Hub::new(store.last_commit_seq().await.unwrap(), config.api.replay_bytes));
         let state = AppState { config, store, hub, pipeline, metrics, draining: CancellationToken::new() };
         Self { router: super::super::router(state.clone()), state, _dir: dir, _queue: queue }
