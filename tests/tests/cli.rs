@@ -1,0 +1,250 @@
+//! The binary as a person or a script meets it: what it prints, and what it ends with.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use gradwatch_tests::{ReservedPort, ServerProcess, any_port, binary};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const OK: i32 = 0;
+const FAILED: i32 = 1;
+const USAGE: i32 = 2;
+const UNREACHABLE: i32 = 3;
+
+/// What a command printed and ended with.
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    /// Fails with everything that was printed unless the command ended so.
+    fn with(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    fn says(&self, text: &str) {
+        assert!(self.stderr.contains(text), "{text:?} is not in {}", self.stderr);
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+    }
+}
+
+/// Runs `gradwatch` in a directory of its own, without the settings of whoever runs the tests.
+fn gradwatch(dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Ended {
+    let mut command = Command::new(binary());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("GRADWATCH_") {
+            command.env_remove(name);
+        }
+    }
+    let Output { status, stdout, stderr } =
+        command.current_dir(dir).envs(variables.iter().copied()).args(arguments).output().expect("the binary runs");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Ended { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+fn dir() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+/// Writes a settings file; answers its path.
+fn file(dir: &TempDir, text: &str) -> String {
+    let path = dir.path().join("settings.toml");
+    std::fs::write(&path, text).expect("a file in a temporary directory");
+    path.to_str().expect("text").to_owned()
+}
+
+#[test]
+fn valid_settings_are_valid() {
+    let dir = dir();
+    let ended = gradwatch(dir.path(), &[], &["config", "check"]).with(OK);
+    assert_eq!(ended.stdout, "configuration is valid\n");
+    let ended = gradwatch(dir.path(), &[], &["config", "check", "--json"]).with(OK);
+    assert_eq!(ended.json(), serde_json::json!({ "valid": true, "error": null }));
+
+    // Each source wins over the one before it.
+    let path = file(&dir, "shutdown_deadline_s = 3\nlisten = \"127.0.0.1:1111\"\n[retention]\ndays = 5\n");
+    let variables = [
+        ("GRADWATCH_CONFIG", path.as_str()),
+        ("GRADWATCH_RETENTION__DAYS", "6"),
+        ("GRADWATCH_LISTEN", "127.0.0.1:2222"),
+    ];
+    let shown =
+        gradwatch(dir.path(), &variables, &["config", "show", "--json", "--listen", "127.0.0.1:3333"]).with(OK).json();
+    assert_eq!(shown["shutdown_deadline_s"], 3);
+    assert_eq!(shown["retention"]["days"], 6);
+    assert_eq!(shown["listen"], "127.0.0.1:3333");
+
+    // What is shown, and what is documented, can be read again.
+    for show in ["show", "default"] {
+        let ended = gradwatch(dir.path(), &[], &["config", show]).with(OK);
+        let path = file(&dir, &ended.stdout);
+        let again = gradwatch(dir.path(), &[], &["config", "show", "--config", &path, "--json"]).with(OK).json();
+        assert_eq!(again, gradwatch(dir.path(), &[], &["config", "show", "--json"]).with(OK).json());
+    }
+    assert!(!dir.path().join("gradwatch-data").exists(), "looking at settings creates nothing");
+}
+
+#[test]
+fn a_bad_setting_is_named_wherever_it_comes_from() {
+    let dir = dir();
+    let files = [
+        ("limits.max_message_bytes", "[limits]\nmax_message_bytes = 5\n"),
+        ("limits.max_message_bytes", "[limits]\nmax_message_bytes = \"large\"\n"),
+        ("limts", "[limts]\nmax_labels = 5\n"),
+        ("api.cors_origins", "[api]\ncors_origins = [\"example.org\"]\n"),
+        ("listen", "listen = \"everywhere\"\n"),
+        ("detectors", "[detectors.regime]\nconfirm = 0\n"),
+        ("settings.toml", "listen = \n"),
+    ];
+    for (name, text) in files {
+        let path = file(&dir, text);
+        for arguments in [&["config", "check", "--config", &path][..], &["serve", "--config", &path]] {
+            gradwatch(dir.path(), &[], arguments).with(USAGE).says(name);
+        }
+        let ended = gradwatch(dir.path(), &[("GRADWATCH_CONFIG", &path)], &["config", "check", "--json"]).with(USAGE);
+        assert_eq!(ended.json()["valid"], false);
+        assert!(ended.json()["error"].as_str().is_some_and(|error| error.contains(name)), "{}", ended.stdout);
+    }
+    let variables = [
+        ("GRADWATCH_LIVENESS__HEARTBEAT_MS", "0", "liveness.heartbeat_ms"),
+        ("GRADWATCH_SHUTDOWN_DEADLINE_S", "soon", "shutdown_deadline_s"),
+        ("GRADWATCH_LISTN", "127.0.0.1:1", "listn"),
+        ("GRADWATCH_LOG__FORMAT", "xml", "log.format"),
+    ];
+    for (variable, value, name) in variables {
+        let ended = gradwatch(dir.path(), &[(variable, value)], &["config", "check"]).with(USAGE);
+        // A value of the wrong kind is named as the environment does, in capitals.
+        assert!(ended.stderr.to_lowercase().contains(name), "{name} is not in {}", ended.stderr);
+    }
+    gradwatch(dir.path(), &[], &["config", "check", "--config", "nowhere.toml"]).with(USAGE).says("nowhere.toml");
+    gradwatch(dir.path(), &[], &["serve", "--listen", "here"]).with(USAGE).says("--listen");
+    gradwatch(dir.path(), &[], &["serve", "--lisen", "127.0.0.1:0"]).with(USAGE).says("--lisen");
+    gradwatch(dir.path(), &[("GRADWATCH_LOG__FILTER", "a=b=c")], &["serve"]).with(USAGE).says("log.filter");
+    assert!(!dir.path().join("gradwatch-data").exists(), "nothing was started");
+}
+
+#[test]
+fn listening_beyond_loopback_has_to_be_asked_for() {
+    let dir = dir();
+    for command in [&["serve"][..], &["config", "check"]] {
+        for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7700"] {
+            let ended = gradwatch(dir.path(), &[], &[command, &["--listen", address]].concat()).with(USAGE);
+            ended.says("listen: ");
+            ended.says("insecure");
+        }
+    }
+    gradwatch(dir.path(), &[], &["config", "check", "--listen", "0.0.0.0:7700", "--insecure"]).with(OK);
+    gradwatch(dir.path(), &[], &["config", "check", "--listen", "[::1]:7700"]).with(OK);
+}
+
+#[test]
+fn a_data_directory_or_port_in_use_is_said_clearly() {
+    let (dir, other) = (dir(), dir());
+    let data_dir = dir.path().to_str().expect("text");
+    let server = ServerProcess::start(dir.path(), any_port());
+    let ended =
+        gradwatch(other.path(), &[], &["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir]).with(FAILED);
+    ended.says(data_dir);
+    ended.says("another gradwatch process");
+    let address = server.address().to_string();
+    let ended = gradwatch(other.path(), &[], &["serve", "--listen", &address]).with(FAILED);
+    ended.says(&format!("listen: {address}"));
+
+    let path = file(&other, "a file is no directory");
+    gradwatch(other.path(), &[], &["serve", "--listen", "127.0.0.1:0", "--data-dir", &path]).with(FAILED).says(&path);
+}
+
+#[test]
+fn a_signal_ends_it_well() {
+    for signal in ["TERM", "INT"] {
+        let dir = dir();
+        let mut server = ServerProcess::start(dir.path(), any_port());
+        server.signal(signal);
+        assert_eq!(server.wait(), Some(OK), "{signal}");
+        // Nothing is left locked.
+        let mut again = ServerProcess::start(dir.path(), server.address());
+        again.signal(signal);
+        assert_eq!(again.wait(), Some(OK), "{signal}");
+    }
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let dir = dir();
+    let commands: [(&[&str], &[&str]); 7] = [
+        (&[], &["serve", "demo", "config", "--version"]),
+        (&["serve"], &["--listen", "--data-dir", "--insecure", "--config", "GRADWATCH_CONFIG"]),
+        (&["demo"], &["--seed", "--server", "GRADWATCH_SERVER", "--listen", "--data-dir", "--exit", "--json"]),
+        (&["config"], &["check", "show", "default"]),
+        (&["config", "check"], &["--config", "--json"]),
+        (&["config", "show"], &["--config", "--json"]),
+        (&["config", "default"], &["documentation"]),
+    ];
+    for (command, words) in commands {
+        let ended = gradwatch(dir.path(), &[], &[command, &["--help"]].concat()).with(OK);
+        for word in words {
+            assert!(ended.stdout.contains(word), "{word} is not in the help of {command:?}: {}", ended.stdout);
+        }
+    }
+    let version = gradwatch(dir.path(), &[], &["--version"]).with(OK);
+    assert!(version.stdout.starts_with("gradwatch "), "{}", version.stdout);
+    gradwatch(dir.path(), &[], &[]).with(USAGE);
+    gradwatch(dir.path(), &[], &["sevre"]).with(USAGE).says("serve");
+    gradwatch(dir.path(), &[], &["config"]).with(USAGE);
+}
+
+#[test]
+fn a_demo_without_its_server_says_so() {
+    let (dir, port) = (dir(), ReservedPort::new());
+    let ended = gradwatch(dir.path(), &[], &["demo", "--exit", "--server", &port.url()]).with(UNREACHABLE);
+    // Found out before training, by asking.
+    ended.says(&format!("{}/readyz", port.url()));
+    assert_eq!(ended.stdout, "");
+    let ended = gradwatch(dir.path(), &[("GRADWATCH_SERVER", &port.url())], &["demo", "--exit"]).with(UNREACHABLE);
+    ended.says(&port.url());
+    gradwatch(dir.path(), &[], &["demo", "--server", &port.url(), "--listen", "127.0.0.1:0"]).with(USAGE);
+}
+
+#[test]
+fn the_demo_shows_grokking_and_its_control_the_same_everywhere() {
+    let dir = dir();
+    let arguments = ["demo", "--exit", "--json", "--seed", "1"];
+    let own = gradwatch(dir.path(), &[], &[&arguments[..], &["--listen", "127.0.0.1:0"]].concat()).with(OK).json();
+    assert!(dir.path().join("gradwatch-data/demo").is_dir(), "where it says it keeps its data");
+    let data_dir = self::dir();
+    let server = ServerProcess::start(data_dir.path(), any_port());
+    let other = gradwatch(dir.path(), &[], &[&arguments[..], &["--server", &server.url()]].concat()).with(OK).json();
+    assert_eq!(other["server"], server.url());
+
+    let ratio = |run: &Value, when: &str, name: &str| run[when][name].as_f64().expect("a ratio");
+    let [groks, memorises] = own["runs"].as_array().expect("runs").as_slice() else { panic!("two runs: {own}") };
+    assert_eq!((&groks["name"], &memorises["name"]), (&Value::from("groks"), &Value::from("memorises")));
+    assert!(groks["test_accuracy"].as_f64() >= Some(0.99), "{groks}");
+    assert!(memorises["test_accuracy"].as_f64().is_some_and(|accuracy| accuracy <= 0.05), "{memorises}");
+    for name in ["ratio_1", "ratio_2"] {
+        assert!(ratio(groks, "late", name) >= 8.0, "{name}: {groks}");
+        assert!(ratio(memorises, "late", name) <= 2.5, "{name}: {memorises}");
+    }
+    assert!(groks["train_epoch"].as_u64() < groks["test_epoch"].as_u64(), "it memorises first: {groks}");
+    assert!(memorises["train_epoch"].is_u64() && memorises["test_epoch"].is_null(), "{memorises}");
+
+    assert_eq!(without_names(own), without_names(other));
+}
+
+/// A report without what differs between two servers.
+fn without_names(mut report: Value) -> Value {
+    report.as_object_mut().expect("an object").remove("server").expect("a server");
+    for run in report["runs"].as_array_mut().expect("runs") {
+        run.as_object_mut().expect("an object").remove("run_id").expect("an id");
+    }
+    report
+}
