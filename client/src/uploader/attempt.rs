@@ -37,7 +37,10 @@ pub(super) struct Attempt {
     cursor_seq: u64,
     /// Nothing will be appended any more.
     complete: bool,
-    /// The server has opened it at least once.
+    /// OpenRun was answered. Invariant: it is never called again. It would make a run that was deleted since then anew,
+    /// empty, and what was acknowledged would be missing from it; Open only finds what is there.
+    declared: bool,
+    /// A stream of it was opened at least once.
     opened: bool,
     refused: bool,
     /// Rejected frames above the settled mark, each counted once however often it is resent.
@@ -57,6 +60,7 @@ impl Attempt {
             settled_seq: 0,
             cursor_seq: 1,
             complete: false,
+            declared: false,
             opened: false,
             refused: false,
             rejected: BTreeSet::new(),
@@ -86,6 +90,14 @@ impl Attempt {
         self.refused
     }
 
+    pub(super) fn declare(&mut self) {
+        self.declared = true;
+    }
+
+    pub(super) fn is_declared(&self) -> bool {
+        self.declared
+    }
+
     /// Complete, known to the server and settled to the end.
     pub(super) fn is_delivered(&self) -> bool {
         self.complete && self.opened && self.settled_seq == self.appended_seq
@@ -99,6 +111,11 @@ impl Attempt {
     /// Everything was sent on this stream.
     pub(super) fn is_sent(&self) -> bool {
         self.cursor_seq > self.appended_seq
+    }
+
+    /// Up to here the server has acknowledged everything.
+    pub(super) fn settled_seq(&self) -> u64 {
+        self.settled_seq
     }
 
     pub(super) fn last_seq(&self) -> u64 {

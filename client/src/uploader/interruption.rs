@@ -28,6 +28,20 @@ impl Interruption {
         Self::Disconnected { reason: reason.into(), retry_after: None }
     }
 
+    pub(super) fn refused(reason: impl Into<String>) -> Self {
+        Self::Refused { reason: reason.into() }
+    }
+
+    /// A stream of an attempt that the server once knew ended with this status.
+    pub(super) fn of_stream(status: Status) -> Self {
+        match status.code() {
+            Code::NotFound => {
+                Self::refused(format!("the run or attempt is gone from the server: {}", quote(status.message())))
+            }
+            _ => status.into(),
+        }
+    }
+
     /// The server broke the protocol.
     pub(super) fn protocol(fault: &str) -> Self {
         Self::disconnected(format!("the server broke the protocol: {fault}"))
@@ -53,12 +67,12 @@ impl From<Status> for Interruption {
     fn from(status: Status) -> Self {
         let reason = format!("{:?}: {}", status.code(), quote(status.message()));
         match status.code() {
-            Code::InvalidArgument
-            | Code::AlreadyExists
-            | Code::FailedPrecondition
-            | Code::Unauthenticated
-            | Code::PermissionDenied
-            | Code::Unimplemented => Self::Refused { reason },
+            Code::InvalidArgument | Code::AlreadyExists | Code::FailedPrecondition => Self::refused(reason),
+            // A proxy in front of a server that is being replaced answers with HTTP 401, 403 or 404, which become these
+            // codes, without details. Whatever a gradwatch server refuses carries details, if only empty ones.
+            Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented if !status.details().is_empty() => {
+                Self::refused(reason)
+            }
             Code::ResourceExhausted | Code::Unavailable => {
                 let retry_after = status.get_details_retry_info().and_then(|info| info.retry_delay);
                 Self::Disconnected { reason, retry_after: retry_after.map(|delay| delay.min(MAX_SERVER_DELAY)) }
@@ -91,9 +105,14 @@ mod tests {
 
     #[test]
     fn only_refusals_are_final() {
-        for code in (0..=16).map(Code::from_i32).filter(|code| *code != Code::Ok) {
-            let refused = matches!(Interruption::from(Status::new(code, "")), Interruption::Refused { .. });
-            assert_eq!(refused, [3, 6, 7, 9, 12, 16].contains(&(code as i32)), "{code:?}");
+        for code in (1..=16).map(Code::from_i32) {
+            let bare = || Status::new(code, "");
+            let of_server = || Status::with_error_details(code, "", ErrorDetails::new());
+            let is_final = |interruption| matches!(interruption, Interruption::Refused { .. });
+            let number = code as i32;
+            assert_eq!(is_final(bare().into()), [3, 6, 9].contains(&number), "{code:?}");
+            assert_eq!(is_final(of_server().into()), [3, 6, 7, 9, 12, 16].contains(&number), "{code:?}");
+            assert_eq!(is_final(Interruption::of_stream(bare())), [3, 5, 6, 9].contains(&number), "{code:?}");
         }
     }
 }

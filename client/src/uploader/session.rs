@@ -10,6 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Endpoint;
 
+use super::attempt::Attempt;
 use super::interruption::{Interruption, quote};
 use super::{End, Stopped, Uploader, stop};
 
@@ -43,7 +44,12 @@ struct Session {
 }
 
 impl Session {
-    async fn open(endpoint: Endpoint, request: v1::OpenRunRequest) -> Result<(Self, Outgoing), Interruption> {
+    /// Declares the attempt unless that was done before, and opens a stream of it.
+    async fn open(
+        endpoint: Endpoint,
+        request: v1::OpenRunRequest,
+        declared: &mut bool,
+    ) -> Result<(Self, Outgoing), Interruption> {
         let attempt_id = request.attempt.as_ref().map(|attempt| attempt.attempt_id.clone()).unwrap_or_default();
         let open = v1::Open {
             run_id: request.run_id.clone(),
@@ -53,14 +59,17 @@ impl Session {
         };
         let channel = endpoint.connect().await.map_err(|error| Interruption::transport(&error))?;
         let mut client = TelemetryClient::new(channel);
-        let response = client.open_run(request).await?.into_inner();
+        if !*declared {
+            client.open_run(request).await?;
+            *declared = true;
+        }
         let (outgoing, messages) = mpsc::channel(OUTGOING_MESSAGES);
         // The channel is empty: this finds room.
         let _ = outgoing.try_send(wrap(client_message::Message::Open(open)));
-        let incoming = client.stream_frames(ReceiverStream::new(messages)).await?.into_inner();
+        let response = client.stream_frames(ReceiverStream::new(messages)).await.map_err(Interruption::of_stream)?;
         let session = Self {
-            incoming,
-            max_message_bytes: max_message_bytes(response.limits.as_ref()).unwrap_or(DEFAULT_MAX_MESSAGE_BYTES),
+            incoming: response.into_inner(),
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             opened: false,
             finish_sent: false,
             heartbeat: DEFAULT_HEARTBEAT,
@@ -77,11 +86,17 @@ impl Uploader {
     pub(super) async fn session(&mut self) -> Result<End, Stopped> {
         let mut request = self.request.clone();
         request.attempt = self.backlog.front().map(|front| front.header.clone());
-        let open = timeout(self.stall_timeout, Session::open(self.endpoint.clone(), request));
-        let end = match self.meanwhile(open).await? {
+        let mut declared = self.backlog.front().is_some_and(Attempt::is_declared);
+        let open = timeout(self.stall_timeout, Session::open(self.endpoint.clone(), request, &mut declared));
+        let opened = self.meanwhile(open).await?;
+        // The front attempt is still the same: meanwhile, attempts only join behind it.
+        if let Some(front) = self.backlog.front_mut().filter(|_| declared) {
+            front.declare();
+        }
+        let end = match opened {
             Ok(Ok((session, outgoing))) => self.converse(session, outgoing).await,
             Ok(Err(interruption)) => Ok(End::Interrupted(interruption)),
-            Err(_) => Ok(End::Interrupted(Interruption::disconnected("the server did not answer to OpenRun"))),
+            Err(_) => Ok(End::Interrupted(Interruption::disconnected("the server did not open a stream"))),
         };
         self.shared.connected.store(false, Relaxed);
         end
@@ -118,7 +133,7 @@ impl Uploader {
                     Ok(None) => {
                         return Ok(End::Interrupted(Interruption::disconnected("the server ended the stream")));
                     }
-                    Err(status) => return Ok(End::Interrupted(status.into())),
+                    Err(status) => return Ok(End::Interrupted(Interruption::of_stream(status))),
                 },
                 message = self.messages.recv(), if self.closing.is_none() => self.take(message),
                 permit = outgoing.reserve(), if can_send => {
@@ -159,6 +174,14 @@ impl Uploader {
         let Some(front) = self.backlog.front_mut() else { return Ok(()) };
         let fault = |fault| Interruption::protocol(fault);
         match message {
+            Message::Opened(opened) if opened.committed_seq < front.settled_seq() => {
+                // They are not here any more either: coming again cannot bring them back.
+                return Err(Interruption::refused(format!(
+                    "the server has lost acknowledged frames: it has {} of {}; was its data restored or deleted?",
+                    opened.committed_seq,
+                    front.settled_seq()
+                )));
+            }
             Message::Opened(opened) => {
                 front.on_opened(&opened).map_err(fault)?;
                 session.opened = true;
@@ -215,7 +238,7 @@ impl Uploader {
         let mut incoming = session.incoming;
         drop(outgoing);
         let goodbye = timeout(GOODBYE, async {
-            while let Some(message) = incoming.message().await? {
+            while let Some(message) = incoming.message().await.map_err(Interruption::of_stream)? {
                 if let Some(server_message::Message::Drain(drain)) = message.message {
                     // It may have left before it read that the run is over.
                     return Err(Interruption::drained(Duration::from_millis(drain.reconnect_after_ms)));

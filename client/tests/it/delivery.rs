@@ -86,6 +86,7 @@ fn broken_streams_lose_nothing_and_repeat_nothing() {
     let attempt = peer.checked_attempt(0);
     assert_eq!(attempt.frames.len(), 200);
     assert!(attempt.streams >= 9, "{} streams", attempt.streams);
+    assert_eq!(peer.state().opens, 1, "a reconnect only opens a stream");
     assert!(attempt.refills.iter().all(Vec::is_empty), "nothing was sent again that was committed");
 }
 
@@ -173,13 +174,21 @@ fn a_refusal_is_final_and_said() {
 
 #[test]
 fn a_passing_refusal_is_tried_again() {
-    let refuse_open = Some(Status::resource_exhausted("memory_limit"));
-    let peer = Peer::start(Script { refuse_open, ..Script::default() });
-    let mut run = small_run(&peer.url()).open().unwrap();
-    submit(&mut run, 0..20);
-    wait_until("it has tried twice", || peer.state().opens >= 2);
-    peer.change(|script| script.refuse_open = None);
-    assert_all_settled(&run.close(), 20);
+    // The others are what a proxy says that knows no server behind it.
+    let refusals = [
+        Status::resource_exhausted("memory_limit"),
+        Status::unimplemented("HTTP 404"),
+        Status::unauthenticated("HTTP 401"),
+        Status::permission_denied("HTTP 403"),
+    ];
+    for refusal in refusals {
+        let peer = Peer::start(Script { refuse_open: Some(refusal), ..Script::default() });
+        let mut run = small_run(&peer.url()).open().unwrap();
+        submit(&mut run, 0..20);
+        wait_until("it has tried twice", || peer.state().opens >= 2);
+        peer.change(|script| script.refuse_open = None);
+        assert_all_settled(&run.close(), 20);
+    }
 }
 
 #[test]

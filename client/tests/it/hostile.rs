@@ -88,7 +88,7 @@ fn a_server_that_stops_answering_is_left_and_loses_nothing() {
     let peer = Peer::start(Script { commits: false, ..Script::default() });
     let mut run = small_run(&peer.url()).stall_timeout(Duration::from_millis(200)).open().unwrap();
     submit(&mut run, 0..30);
-    wait_until("it has connected anew", || peer.state().opens >= 3);
+    wait_until("it has connected anew", || peer.state().streams >= 3);
     assert_eq!(run.status().settled, 0);
     peer.change(|script| script.commits = true);
     assert_all_settled(&run.close(), 30);
@@ -119,11 +119,45 @@ fn lies_end_the_stream_and_move_no_mark() {
             script.lie = Some(lie);
         });
         submit(&mut run, 30..60);
-        wait_until(&format!("it has met {lie:?} three times"), || peer.state().opens >= 4);
+        wait_until(&format!("it has met {lie:?} three times"), || peer.state().streams >= 4);
         let status = run.status();
         assert_eq!((status.settled, status.rejected, status.dropped), (30, 0, 0), "{lie:?}");
         peer.change(|script| script.lie = None);
         assert_all_settled(&run.close(), 60);
         assert_eq!(peer.checked_attempt(0).frames.len(), 60);
     }
+}
+
+/// Lets 30 frames be settled, and hands over more to a server that breaks the stream and is then what `fail` makes of
+/// it: the client gives the attempt up with the reason that is answered.
+fn give_up_for_good(fail: impl FnOnce(&mut Script)) -> String {
+    let peer = Peer::start(Script::default());
+    let mut run = small_run(&peer.url()).open().unwrap();
+    submit(&mut run, 0..30);
+    wait_until("all is settled", || run.status().settled == 30);
+    peer.change(fail);
+    submit(&mut run, 30..60);
+    wait_until("the buffer is freed", || peer.state().streams == 2 && run.status().buffered_bytes == 0);
+    submit(&mut run, 60..70);
+    let report = run.close();
+    assert_eq!((report.submitted, report.settled, report.undelivered), (70, 30, 40), "{report}");
+    let state = peer.state();
+    assert_eq!((state.opens, state.streams), (1, 2), "nothing was made anew, and nobody tries again");
+    report.reason.unwrap()
+}
+
+#[test]
+fn a_deleted_run_is_not_made_anew() {
+    let reason = give_up_for_good(|script| script.delete_before = [31].into());
+    assert_eq!(reason, "refused by the server: the run or attempt is gone from the server: no such run");
+}
+
+#[test]
+fn a_server_that_lost_acknowledged_frames_is_left_for_good() {
+    let reason = give_up_for_good(|script| {
+        script.break_before = [31].into();
+        script.lie = Some(Lie::OpenedBelowAcknowledged);
+    });
+    let lost = "the server has lost acknowledged frames: it has 29 of 30; was its data restored or deleted?";
+    assert_eq!(reason, format!("refused by the server: {lost}"));
 }

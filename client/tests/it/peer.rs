@@ -23,6 +23,8 @@ pub(crate) struct Script {
     pub(crate) break_before: BTreeSet<u64>,
     /// The stream breaks, once each, after these were committed and before the acknowledgement.
     pub(crate) break_after: BTreeSet<u64>,
+    /// The run is deleted, and the stream breaks, before these sequence numbers are committed.
+    pub(crate) delete_before: BTreeSet<u64>,
     /// A frame that gets lost, once each, and is asked for again.
     pub(crate) lose: BTreeSet<u64>,
     /// Frames found invalid.
@@ -47,6 +49,7 @@ pub(crate) enum Lie {
     AckBeyondSent,
     KeepBeyondAck,
     OpenedBeyondSent,
+    OpenedBelowAcknowledged,
     ResendBeyondSent,
     ResendForever,
     RejectBeyondSent,
@@ -61,6 +64,7 @@ impl Default for Script {
             commits: true,
             break_before: BTreeSet::new(),
             break_after: BTreeSet::new(),
+            delete_before: BTreeSet::new(),
             lose: BTreeSet::new(),
             reject: BTreeSet::new(),
             drain_after: BTreeSet::new(),
@@ -95,7 +99,10 @@ pub(crate) struct State {
     pub(crate) attempts: BTreeMap<String, Attempt>,
     /// Attempt ids in the order of their first opening.
     pub(crate) order: Vec<String>,
+    /// Calls of OpenRun.
     pub(crate) opens: usize,
+    /// Streams of any attempt, known or not.
+    pub(crate) streams: usize,
     /// What the client did against the protocol.
     pub(crate) faults: Vec<String>,
     /// The longest message, in bytes.
@@ -286,15 +293,24 @@ impl Service {
         let id = open.attempt_id;
         let mut script = self.script.subscribe();
         let now = script.borrow_and_update().clone();
-        let committed_seq = self.with(&id, |attempt| {
+        let committed_seq = {
+            let mut state = self.state.lock().unwrap();
+            state.streams += 1;
+            let Some(attempt) = state.attempts.get_mut(&id) else {
+                return Err(Status::not_found("no such run"));
+            };
             attempt.streams += 1;
             attempt.refills.push(Vec::new());
             attempt.committed_seq
-        });
+        };
         let segment = self.state.lock().unwrap().order.iter().position(|other| *other == id).unwrap() as u32;
         let opened = v1::Opened {
             segment,
-            committed_seq: if now.lie == Some(Lie::OpenedBeyondSent) { 1 << 40 } else { committed_seq },
+            committed_seq: match now.lie {
+                Some(Lie::OpenedBeyondSent) => 1 << 40,
+                Some(Lie::OpenedBelowAcknowledged) => committed_seq - 1,
+                _ => committed_seq,
+            },
             resend_from_seq: (committed_seq + 1).saturating_sub(now.refill).max(1),
             limits: Some(limits(&now)),
             server_time_us: 0,
@@ -380,6 +396,12 @@ impl Service {
             if self.once(seq, |script| &mut script.break_before) {
                 return Err(broken());
             }
+            if self.once(seq, |script| &mut script.delete_before) {
+                let mut state = self.state.lock().unwrap();
+                state.attempts.clear();
+                state.order.clear();
+                return Err(broken());
+            }
             if self.script.borrow().reject.contains(&seq) {
                 let code = v1::RejectCode::Invalid.into();
                 let (field, message) = ("scalars".to_owned(), "not liked".to_owned());
@@ -430,7 +452,7 @@ async fn lie_about(
     match lie {
         Lie::AckBeyondSent => say(answers, ack(1 << 40, 1)).await,
         Lie::KeepBeyondAck => say(answers, ack(committed_seq, u64::MAX)).await,
-        Lie::OpenedBeyondSent => {}
+        Lie::OpenedBeyondSent | Lie::OpenedBelowAcknowledged => {}
         Lie::ResendBeyondSent => say(answers, ToClient::Resend(v1::Resend { from_seq: u64::MAX })).await,
         Lie::ResendForever => {
             while incoming.message().await?.is_some() {

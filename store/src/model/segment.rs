@@ -187,7 +187,7 @@ pub struct Segment {
     pub segment: u32,
     /// The attempt.
     pub attempt_id: AttemptId,
-    /// The client's clock at its start.
+    /// The client's clock at its start; where it resumes nothing, at least 1 µs after all that the run had before.
     pub started_at_us: i64,
     /// The server's clock at its first opening.
     pub opened_at_us: i64,

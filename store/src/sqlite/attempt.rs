@@ -51,7 +51,7 @@ pub(super) async fn open_attempt(store: &SqliteStore, open: &OpenAttempt) -> Res
         Some(run) => update_run(&mut tx, run, open, opened.created, new_shard).await?,
     }
     if opened.created {
-        insert_segment(&mut tx, open, opened.segment).await?;
+        insert_segment(&mut tx, open, opened.segment, start(&segments, attempt)).await?;
     }
     if new_shard {
         insert_mark(&mut tx, open, opened.segment).await?;
@@ -117,6 +117,20 @@ fn may_join(segments: &[Segment], attempt: &AttemptDeclaration) -> Result<(), St
                 .to_owned(),
         )),
         _ => Ok(()),
+    }
+}
+
+/// When a new attempt started, as attempts are ordered by it.
+///
+/// Invariant: one that resumes nothing stands behind all that the run has. It replaces them, and only its start says so:
+/// on a host whose clock is behind it would sort before them and never become live. What is resumed orders the others,
+/// whatever the clocks say.
+fn start(segments: &[Segment], attempt: &AttemptDeclaration) -> i64 {
+    let newest_us = segments.iter().map(|segment| segment.started_at_us).max();
+    match newest_us.filter(|_| attempt.resumes.is_none()) {
+        // Of equal starts the lower segment number comes first, should there be no later instant.
+        Some(newest_us) => attempt.started_at_us.max(newest_us.saturating_add(1)),
+        None => attempt.started_at_us,
     }
 }
 
@@ -196,7 +210,12 @@ async fn update_run(
     Ok(())
 }
 
-async fn insert_segment(connection: &mut SqliteConnection, open: &OpenAttempt, segment: u32) -> Result<(), StoreError> {
+async fn insert_segment(
+    connection: &mut SqliteConnection,
+    open: &OpenAttempt,
+    segment: u32,
+    started_at_us: i64,
+) -> Result<(), StoreError> {
     let attempt = &open.attempt;
     sqlx::query(
         "INSERT INTO segments (run_id, segment, attempt_id, started_at_us, opened_at_us, resumes_attempt_id,
@@ -206,7 +225,7 @@ async fn insert_segment(connection: &mut SqliteConnection, open: &OpenAttempt, s
     .bind(open.run.run_id.0.as_bytes().as_slice())
     .bind(segment)
     .bind(attempt.attempt_id.0.as_bytes().as_slice())
-    .bind(attempt.started_at_us)
+    .bind(started_at_us)
     .bind(open.now_us)
     .bind(attempt.resumes.as_ref().map(|resumes| resumes.attempt_id.0.as_bytes().as_slice()))
     .bind(attempt.resumes.map(|resumes| codec::to_i64("attempt.resumes.step", resumes.step)).transpose()?)

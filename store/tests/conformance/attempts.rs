@@ -1,5 +1,6 @@
 //! Opening attempts.
 
+use gradwatch_store::lineage::{self, SegmentRange};
 use gradwatch_store::{Encoding, Kind, OpenAttempt, OpenedAttempt, RunPatch, RunState, StoreError};
 
 use crate::fixture::{AnyStore, mark, open, owned, resume, run_id, step, take};
@@ -62,6 +63,28 @@ pub(crate) async fn an_unrelated_launch_must_say_so(store: AnyStore) {
     assert_eq!(conflict(&store, &launch).await, "attempt.resumes");
     launch.attempt.unrelated = true;
     assert_eq!(store.open_attempt(&launch).await.unwrap(), OpenedAttempt { segment: 2, created: true });
+}
+
+pub(crate) async fn an_unrelated_launch_stands_last_whatever_its_clock_says(store: AnyStore) {
+    store.open_attempt(&open(1, 1)).await.unwrap();
+    store.open_attempt(&resume(1, 2, 1, 10)).await.unwrap();
+    let newest_us = open(1, 2).attempt.started_at_us;
+    // A clock that is behind, one that is ahead, one behind again.
+    let clocks_us = [newest_us - 500, newest_us + 500, 0];
+    let starts_us = [newest_us + 1, newest_us + 500, newest_us + 501];
+    for (attempt, (clock_us, start_us)) in (3..).zip(clocks_us.into_iter().zip(starts_us)) {
+        let mut launch = open(1, attempt);
+        launch.attempt.unrelated = true;
+        launch.attempt.started_at_us = clock_us;
+        let segment = attempt as u32;
+        for created in [true, false] {
+            assert_eq!(store.open_attempt(&launch).await.unwrap(), OpenedAttempt { segment, created });
+        }
+        let segments = store.segments(run_id(1)).await.unwrap();
+        assert_eq!(segments.last().unwrap().started_at_us, start_us);
+        assert_eq!(lineage::order(&segments), (1..=segment).collect::<Vec<_>>());
+        assert_eq!(lineage::live(&segments, 0, 20), [SegmentRange { segment, from_step: 0, to_step: 20 }]);
+    }
 }
 
 pub(crate) async fn a_changed_declaration_is_refused(store: AnyStore) {

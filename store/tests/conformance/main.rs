@@ -19,6 +19,7 @@ macro_rules! suite {
                 attempts::reconnecting_sets_nothing_back,
                 attempts::a_second_writer_is_refused,
                 attempts::an_unrelated_launch_must_say_so,
+                attempts::an_unrelated_launch_stands_last_whatever_its_clock_says,
                 attempts::a_changed_declaration_is_refused,
                 attempts::what_is_resumed_must_exist,
                 attempts::shards_join_one_attempt,
