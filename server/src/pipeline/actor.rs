@@ -11,10 +11,11 @@ use tokio::{
 
 use super::{
     Shared,
+    held::Connection,
     liveness::Pulse,
     load,
     mark::Settled,
-    owner::{Connection, OwnerParts, RunOwner, Work},
+    owner::{OwnerParts, RunOwner, Work},
 };
 use crate::{
     clock,

@@ -9,6 +9,7 @@ mod budget;
 mod followed;
 mod frame;
 mod group_stream;
+mod held;
 mod liveness;
 mod load;
 mod mark;

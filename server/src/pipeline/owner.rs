@@ -5,14 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use gradwatch_proto::v1::{self, ServerMessage, server_message};
+use gradwatch_proto::v1::{self, server_message};
 use gradwatch_spectral::detectors::Regime;
 use gradwatch_store::{AttemptId, EventRow, RunCommit, RunCounters, RunId, RunPatch, RunState, Segment, lineage};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     budget::Permit,
     frame::{Item, Rejection},
+    held::{Connection, Finish, Held},
     liveness::Pulse,
     segment::{Accepted, SegmentOwner},
 };
@@ -21,33 +22,6 @@ use crate::{
     metrics::Metrics,
     recorder::{MarkAdvance, Settlement},
 };
-
-/// A stream that is connected now.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    /// Tells this connection from an earlier one of the same writer, whose last messages may still be on their way.
-    pub(crate) generation: u64,
-    /// Messages other than acknowledgements. Bounded; what does not fit is told by counters on the run anyway.
-    pub(crate) outbox: mpsc::Sender<ServerMessage>,
-}
-
-/// An attempt with its connection.
-#[derive(Debug)]
-struct Held {
-    owner: SegmentOwner,
-    connection: Option<Connection>,
-    /// The hole that was last asked for, so that it is asked for once.
-    asked_for: Option<u64>,
-    finish: Option<Finish>,
-}
-
-/// An attempt's word of its end, which waits for everything before it.
-#[derive(Debug)]
-struct Finish {
-    outcome: RunState,
-    last_seq: u64,
-    done: oneshot::Sender<()>,
-}
 
 /// Work that needs no I/O.
 #[derive(Debug)]
@@ -323,18 +297,8 @@ impl RunOwner {
         let Some((state, silent_us)) = silence else { return };
         let Some(newest) = self.newest_segment() else { return };
         let event_type = if state == RunState::Crashed { "run.crashed" } else { "run.stalled" };
-        commit.events.push(EventRow {
-            event_type: event_type.to_owned(),
-            segment: newest,
-            step: self.segment_last_step(newest),
-            at_us: now_us,
-            group: None,
-            kind: None,
-            window: None,
-            from: None,
-            to: None,
-            evidence: serde_json::json!({ "silent_s": silent_us / 1_000_000 }),
-        });
+        let evidence = serde_json::json!({ "silent_s": silent_us / 1_000_000 });
+        commit.events.push(EventRow::new(event_type, newest, self.segment_last_step(newest), now_us, evidence));
         self.set_state(state, commit);
     }
 
@@ -399,19 +363,6 @@ impl RunOwner {
             permits,
             done: std::mem::take(&mut self.finished),
         })
-    }
-}
-
-impl Held {
-    /// Nothing of it is connected or on its way.
-    fn is_quiet(&self) -> bool {
-        self.connection.is_none() && self.owner.mark.settled().committed_seq == self.owner.accepted_seq()
-    }
-
-    /// Sends a message that nothing depends on; false when the client does not read and there is no room for it.
-    fn send(&self, message: server_message::Message) -> bool {
-        let message = ServerMessage { message: Some(message) };
-        self.connection.as_ref().is_some_and(|connection| connection.outbox.try_send(message).is_ok())
     }
 }
 

@@ -135,6 +135,25 @@ pub struct EventRow {
     pub evidence: serde_json::Value,
 }
 
+impl EventRow {
+    /// An event of a segment that concerns no group and is no transition.
+    #[must_use]
+    pub fn new(event_type: &str, segment: u32, step: Option<u64>, at_us: i64, evidence: serde_json::Value) -> Self {
+        Self {
+            event_type: event_type.to_owned(),
+            segment,
+            step,
+            at_us,
+            group: None,
+            kind: None,
+            window: None,
+            from: None,
+            to: None,
+            evidence,
+        }
+    }
+}
+
 /// What follows one stream (detectors, open rollup buckets), as it stands after `step`; opaque to the store. Replaces
 /// the stream's last snapshot. Readings behind `step` bring it up to date after a restart.
 #[derive(Clone, Debug, PartialEq)]
