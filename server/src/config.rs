@@ -241,3 +241,33 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_file_documents_every_threshold_with_its_default() {
+        let file: toml::Table = DEFAULT_FILE.parse().expect("valid TOML");
+        let defaults = toml::Table::try_from(DetectorConfig::default()).expect("a table");
+        assert_eq!(file["detectors"], toml::Value::Table(defaults));
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_named() {
+        let config = Config::embedded(SocketAddr::from(([127, 0, 0, 1], 0)), Path::new("data")).expect("valid");
+        let refused = |change: fn(&mut Config)| {
+            let mut config = config.clone();
+            change(&mut config);
+            match config.validate() {
+                Err(ConfigError::Invalid { field, .. }) => field,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(refused(|it| it.listen = SocketAddr::from(([10, 0, 0, 1], 7700))), "listen");
+        assert_eq!(refused(|it| it.memory_limit_bytes = it.limits.max_message_bytes), "memory_limit_bytes");
+        assert_eq!(refused(|it| it.liveness.crashed_after_s = 1), "liveness.crashed_after_s");
+        assert_eq!(refused(|it| it.api.cors_origins = vec!["example.org".into()]), "api.cors_origins");
+        assert_eq!(refused(|it| it.detectors.spike.z_above = f64::NAN), "detectors");
+    }
+}

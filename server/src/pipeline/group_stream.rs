@@ -111,12 +111,18 @@ impl GroupStream {
         self.began_by_itself || self.seqs.len() == self.rows_kept
     }
 
-    /// Forgets all rows.
+    /// Starts the window again because the rows themselves say so.
     pub(crate) fn restart(&mut self) {
+        self.forget();
+        self.began_by_itself = true;
+    }
+
+    /// Forgets all rows, as if there had been others before.
+    pub(crate) fn forget(&mut self) {
         self.edge.restart();
         self.last_row = None;
         self.seqs.clear();
-        self.began_by_itself = true;
+        self.began_by_itself = false;
     }
 
     /// Takes in a payload. `refill` says that its row was settled before: it only fills the window.

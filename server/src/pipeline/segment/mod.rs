@@ -168,6 +168,8 @@ impl SegmentOwner {
             if item.last_seq() <= refill.until_seq {
                 if item.first_seq() > refill.next_seq {
                     refill.miss(item.first_seq() - 1);
+                    // Rows before a gap and rows behind it are no window.
+                    self.streams.iter_mut().for_each(GroupStream::forget);
                 }
                 self.refill(&item, refill, now_us, commit);
                 return Accepted::Refilled;
