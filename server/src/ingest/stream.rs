@@ -158,17 +158,28 @@ impl Session<'_> {
             let message = format!("{} frames; the limit is {}", batch.frames.len(), limits.max_frames_per_message);
             return Err(Error::invalid("frames", message));
         }
+        if let Some(index) = batch.frames.iter().position(|frame| frame.seq == 0 || frame.seq >= STEP_LIMIT) {
+            return Err(Error::invalid(format!("frames[{index}].seq"), "starts from 1 and stays below 2^53"));
+        }
+        // Handed over in parts that fit the stream's share, so that what is reserved is what it takes: small payloads
+        // lead to rows many times their size.
         let windows = self.opened.spec.window_lengths.len();
-        let rows: usize = batch.frames.iter().map(|frame| 1 + frame.payloads.len() * windows).sum();
-        let bytes = prost::Message::encoded_len(&batch) + ROW_BYTES * rows;
-        let permit = self.state.pipeline.budget.reserve(&self.share, bytes).await?;
-        let mut items = Vec::with_capacity(batch.frames.len());
-        for (index, frame) in batch.frames.into_iter().enumerate() {
-            if frame.seq == 0 || frame.seq >= STEP_LIMIT {
-                return Err(Error::invalid(format!("frames[{index}].seq"), "starts from 1 and stays below 2^53"));
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        for frame in batch.frames {
+            let frame_bytes = prost::Message::encoded_len(&frame) + ROW_BYTES * (1 + frame.payloads.len() * windows);
+            if !items.is_empty() && bytes + frame_bytes > self.share.bytes() {
+                self.hand_over(std::mem::take(&mut items), bytes).await?;
+                bytes = 0;
             }
+            bytes += frame_bytes;
             items.push(frames::item(frame, &self.opened.spec, limits));
         }
+        self.hand_over(items, bytes).await
+    }
+
+    /// Waits for memory, then gives items to the run's owner.
+    async fn hand_over(&self, items: Vec<Item>, bytes: usize) -> Result<(), Error> {
+        let permit = self.state.pipeline.budget.reserve(&self.share, bytes).await?;
         self.state.pipeline.items(self.run_id, self.opened, items, permit).await
     }
 
@@ -183,9 +194,7 @@ impl Session<'_> {
                 format!("{first_step} to {last_step} is not a stretch of steps"),
             ));
         }
-        let permit = self.state.pipeline.budget.reserve(&self.share, ROW_BYTES).await?;
-        let item = Item::Dropped { from_seq, to_seq, first_step, last_step };
-        self.state.pipeline.items(self.run_id, self.opened, vec![item], permit).await
+        self.hand_over(vec![Item::Dropped { from_seq, to_seq, first_step, last_step }], ROW_BYTES).await
     }
 }
 

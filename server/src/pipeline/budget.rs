@@ -42,6 +42,13 @@ pub(crate) struct Share {
     bytes: usize,
 }
 
+impl Share {
+    /// The most that the stream may hold at once.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Budget {
     pub(crate) fn new(limit_bytes: usize, metrics: Arc<Metrics>) -> Self {
         Self { all: Arc::new(Semaphore::new(limit_bytes)), metrics, limit_bytes }

@@ -223,7 +223,8 @@ impl RunOwner {
         let live = self.live_to_step.get(&segment).is_some_and(|&last| match &item {
             Item::Frame(frame) => frame.step <= last,
             Item::Dropped { first_step, .. } => *first_step <= last,
-            Item::Rejected(_) => true,
+            // Its step is not known for sure; it would come behind the attempt's last.
+            Item::Rejected(_) => self.segment_last_step(segment).is_none_or(|step| step <= last),
         });
         let live_frame = live && matches!(item, Item::Frame(_));
         let Some(held) = self.attempts.get_mut(&segment) else { return false };
