@@ -1,5 +1,7 @@
 //! `gradwatch serve`.
 
+use std::io::IsTerminal;
+
 use gradwatch_server::{
     Drained, ServeError,
     config::{Log, LogFormat},
@@ -29,7 +31,10 @@ pub(super) fn run(args: &ConfigArgs) -> Result<(), Failure> {
 pub(super) fn start_logging(log: &Log) -> Result<(), Failure> {
     let filter =
         EnvFilter::try_new(&log.filter).map_err(|error| Failure::new(USAGE, format!("log.filter: {error}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match log.format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
