@@ -16,7 +16,9 @@ pub use process::{ServerProcess, binary};
 pub use rest::{Rest, SseEvent, SseStream};
 pub use server::{StoppedServer, TestServer, any_port};
 pub use updates::{exact_sketches, random_walk};
-pub use wire::{Peer, PeerStream, frame, group_spec, next_attempt, open_request, payload_f32, spec, violated_field};
+pub use wire::{
+    Peer, PeerStream, assert_status, frame, group_spec, next_attempt, open_request, payload_f32, spec, violated_field,
+};
 
 /// How long a test waits for something that has to happen. Generous: it decides how a failure looks, not whether a test
 /// passes.

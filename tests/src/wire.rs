@@ -7,7 +7,7 @@ use gradwatch_proto::v1::{
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Status, Streaming,
+    Code, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt;
@@ -195,4 +195,10 @@ pub fn frame(seq: u64, step: u64) -> v1::Frame {
 pub fn payload_f32(group: u32, base_step: u64, row: &[f32]) -> v1::Payload {
     let bytes: Vec<u8> = row.iter().flat_map(|value| value.to_le_bytes()).collect();
     v1::Payload { group, kind: v1::Kind::Update.into(), base_step, body: Some(payload::Body::SketchF32(bytes.into())) }
+}
+
+/// Checks a refusal: its code, the field it names, and a part of its message.
+pub fn assert_status(status: &Status, code: Code, field: &str, part: &str) {
+    assert_eq!((status.code(), violated_field(status).as_deref()), (code, Some(field)), "{status:?}");
+    assert!(status.message().contains(part), "{status:?}");
 }
