@@ -21,8 +21,9 @@ const DEFAULT_MAX_MESSAGE_BYTES: usize = 4 << 20;
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(10);
 const MIN_HEARTBEAT: Duration = Duration::from_millis(100);
 const MAX_HEARTBEAT: Duration = Duration::from_secs(60);
-/// How long a server may take to end its side once everything is settled and it was told that the run is over.
-const GOODBYE: Duration = Duration::from_secs(2);
+/// How long a server may take to end its side once everything is settled and it was told that the run is over. Longer
+/// than it takes to say that it could not record that.
+const GOODBYE: Duration = Duration::from_secs(10);
 
 /// Our side of a stream; dropping it ends the side.
 type Outgoing = mpsc::Sender<v1::ClientMessage>;

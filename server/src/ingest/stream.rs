@@ -100,7 +100,7 @@ impl Session<'_> {
             return Ok(());
         }
         let session = Session { state, run_id, opened: &opened, share: state.pipeline.budget.share() };
-        let mut writer = Writer { sender, messages, settled: opened.settled.clone(), told: settled };
+        let mut writer = Writer { sender, messages, held: None, settled: opened.settled.clone(), told: settled };
         // Both sides at once: acknowledgements go out while the inbound side waits for memory.
         let mut finish = None;
         let ended = tokio::select! {
@@ -110,7 +110,7 @@ impl Session<'_> {
         let accepted_seq = state.pipeline.disconnect(run_id, &opened).await;
         match ended {
             Ok(end) => {
-                writer.settle(accepted_seq, finish, state.config.shutdown_deadline() / 2).await;
+                writer.settle(accepted_seq, finish, state.config.shutdown_deadline() / 2).await?;
                 if matches!(end, Inbound::Draining) {
                     let drain = v1::Drain { reconnect_after_ms: RECONNECT_AFTER_MS };
                     // The client may have gone.
@@ -202,6 +202,8 @@ impl Session<'_> {
 struct Writer<'a> {
     sender: &'a Sender,
     messages: mpsc::Receiver<ServerMessage>,
+    /// A message that was taken and not sent yet.
+    held: Option<ServerMessage>,
     settled: tokio::sync::watch::Receiver<Settled>,
     told: Settled,
 }
@@ -215,7 +217,10 @@ impl Writer<'_> {
                 // A rejection goes out before the acknowledgement that passes it, or its frame would look settled.
                 biased;
                 message = self.messages.recv() => match message {
-                    Some(message) => self.sender.send(Ok(message)).await.map_err(|_| ()),
+                    Some(message) => {
+                        self.held = Some(message);
+                        self.pass_on().await
+                    }
                     None => return gone(),
                 },
                 changed = self.settled.changed() => match changed {
@@ -229,11 +234,25 @@ impl Writer<'_> {
         }
     }
 
+    /// Sends the messages that wait. What is taken is held until there is room for it: this future may be dropped.
+    async fn pass_on(&mut self) -> Result<(), ()> {
+        loop {
+            if self.held.is_none() {
+                self.held = self.messages.try_recv().ok();
+            }
+            if self.held.is_none() {
+                return Ok(());
+            }
+            let room = self.sender.reserve().await.map_err(|_| ())?;
+            if let Some(message) = self.held.take() {
+                room.send(Ok(message));
+            }
+        }
+    }
+
     async fn acknowledge(&mut self) -> Result<(), ()> {
         let settled = *self.settled.borrow_and_update();
-        while let Ok(message) = self.messages.try_recv() {
-            self.sender.send(Ok(message)).await.map_err(|_| ())?;
-        }
+        self.pass_on().await?;
         if settled != self.told {
             let Settled { committed_seq, keep_from_seq } = settled;
             send(self.sender, server_message::Message::Ack(v1::Ack { committed_seq, keep_from_seq })).await?;
@@ -244,9 +263,17 @@ impl Writer<'_> {
     }
 
     /// Waits until everything taken in is settled and says so, and until the word of the end, if there was one, is
-    /// committed: to a client that has said it, the end of the stream means that it was heard. What is not settled by
-    /// then stays the client's.
-    async fn settle(&mut self, accepted_seq: Option<u64>, finish: Option<oneshot::Receiver<()>>, patience: Duration) {
+    /// committed. What is not settled by then stays the client's.
+    ///
+    /// # Errors
+    /// The word of the end is not committed: to a client that has said it, the end of the stream without an error means
+    /// that it was heard, so it has to be said again.
+    async fn settle(
+        &mut self,
+        accepted_seq: Option<u64>,
+        finish: Option<oneshot::Receiver<()>>,
+        patience: Duration,
+    ) -> Result<(), Error> {
         let deadline = Instant::now() + patience;
         while let Some(accepted) = accepted_seq
             && self.settled.borrow().committed_seq < accepted
@@ -256,12 +283,13 @@ impl Writer<'_> {
                 _ => break,
             }
         }
-        if let Some(committed) = finish {
-            // Dropped when the end comes to nothing; then there is nothing to wait for.
-            let _ = timeout_at(deadline, committed).await;
-        }
+        let heard = match finish {
+            Some(committed) => matches!(timeout_at(deadline, committed).await, Ok(Ok(()))),
+            None => true,
+        };
         // The client may have gone.
         let _ = self.acknowledge().await;
+        if heard { Ok(()) } else { Err(unavailable("the end of the run is not recorded yet; say it again")) }
     }
 }
 

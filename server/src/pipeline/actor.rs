@@ -167,7 +167,7 @@ impl Actor {
             run: owned.run,
             segments,
             scalar_names,
-            pulse: Pulse::new(clock::now_us(), rhythm),
+            pulse: Pulse::new(clock::now_us(), &rhythm),
             metrics: Arc::clone(&self.shared.metrics),
             liveness: self.shared.config.liveness.clone(),
         }))

@@ -114,8 +114,8 @@ impl Pipeline {
         self.tell_owner(run_id, Work::Heartbeat { segment, generation }).await
     }
 
-    /// Passes on the job's own word of its end. The answer comes once that is committed, or is dropped when it comes
-    /// to nothing.
+    /// Passes on the job's own word of its end. The answer comes once that is committed, or is dropped when it cannot
+    /// be and has to be said again.
     pub(crate) async fn finish(
         &self,
         run_id: RunId,

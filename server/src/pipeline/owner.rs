@@ -36,7 +36,7 @@ pub(crate) enum Work {
         segment: u32,
         generation: u64,
     },
-    /// `done` is told once the end is committed, and dropped when it comes to nothing.
+    /// `done` is told once the end is committed, and dropped when it cannot be.
     Finish {
         segment: u32,
         generation: u64,
@@ -190,11 +190,16 @@ impl RunOwner {
                     }
                     self.finish(segment, &mut commit);
                 }
-                Work::Close { outcome } => self.set_state(outcome, &mut commit),
+                // Both also when the state is the same: another may still be on its way to the store, and whoever waits
+                // for this one has to wait behind it.
+                Work::Close { outcome } => {
+                    self.state = outcome;
+                    commit.patch.state = Some(outcome);
+                }
                 Work::GoOn => {
                     self.state = RunState::Running;
-                    // Also when it is the same: the end of an earlier attempt may still be on its way to the store.
                     commit.patch.state = Some(RunState::Running);
+                    self.pulse.begin(now_us);
                 }
                 Work::Look { store_trouble_us } => {
                     self.look(now_us, store_trouble_us, &mut commit);
@@ -272,6 +277,9 @@ impl RunOwner {
             // Also when it is the same: `done` has to wait for a commit behind the one that said so first.
             commit.patch.state = Some(outcome);
             self.finished.push(done);
+        } else {
+            // A superseded attempt's end is heard and changes nothing. Whoever waits for it may have left.
+            let _ = done.send(());
         }
     }
 

@@ -27,8 +27,11 @@ impl SegmentOwner {
     /// Fills windows from a settled frame. Nothing is recorded.
     pub(super) fn refill(&mut self, item: &Item, refill: Refill, now_us: i64, commit: &mut RunCommit) {
         let mut last_step = refill.last_step;
+        // What was rejected when it came first is rejected again: a step that does not increase, or scalars beyond the
+        // limit, of which a settled frame's are known by now and a rejected one's are not.
         if let Item::Frame(frame) = item
             && last_step.is_none_or(|last| frame.step > last)
+            && self.scalars.knows(&frame.scalars)
         {
             last_step = Some(frame.step);
             for payload in &frame.payloads {
