@@ -269,6 +269,49 @@ async fn a_frozen_group_costs_no_other_group_its_window() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frame_that_was_rejected_is_not_in_the_windows_after_a_restart_either() {
+    const REJECTED: u64 = 10;
+    const LAST: u64 = 20;
+    let frame_or_rejected = |seq| {
+        let mut frame = frame(seq, seq);
+        if seq == REJECTED {
+            frame.scalars.insert("one too many".into(), 1.0);
+        }
+        frame
+    };
+    let mut outcomes = Vec::new();
+    for restarted in [false, true] {
+        let mut server = TestServer::start_with(|config| config.limits.max_scalar_names = 1).await;
+        let request = open_request(spec());
+        let run = format!("/api/v1/runs/{}", request.run_id);
+        let mut peer = Peer::connect(&server.url()).await;
+        let (mut stream, _) = peer.open(&request).await.expect("opened");
+        stream.frames((1..=REJECTED).map(frame_or_rejected).collect()).await;
+        stream.acknowledged(REJECTED).await;
+        let mut from = REJECTED + 1;
+        if restarted {
+            drop((stream, peer));
+            server = server.restart().await;
+            peer = Peer::connect(&server.url()).await;
+            let opened;
+            (stream, opened) = peer.open(&request).await.expect("opened again");
+            from = opened.resend_from_seq;
+            assert!(from < REJECTED, "the rejected frame is among those sent again");
+        }
+        stream.frames((from..=LAST).map(frame_or_rejected).collect()).await;
+        stream.acknowledged(LAST).await;
+        let rest = server.rest();
+        let mut readings = rest.all(&format!("{run}/readings/edge?limit=100")).await;
+        readings.iter_mut().for_each(|reading| reading["wall_time"] = json!(null));
+        let events = rest.all(&format!("{run}/events?types=window.restarted&limit=100")).await;
+        let reasons: Vec<Value> = events.iter().map(|event| event["evidence"]["reason"].clone()).collect();
+        outcomes.push((readings, reasons, rest.get(&run).await["counters"].clone()));
+    }
+    assert_eq!(outcomes[0].1, [json!("hole")], "the frame behind the rejected one starts the window again");
+    assert_eq!(outcomes[1], outcomes[0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_server_keeps_every_acknowledged_frame() {
     let data_dir = tempfile::tempdir().expect("a temporary directory");
     let mut server = ServerProcess::start(data_dir.path(), any_port());
