@@ -15,4 +15,4 @@ mod server;
 mod state;
 
 pub use api::openapi_json;
-pub use server::{Drained, ServeError, ServerHandle, serve};
+pub use server::{Drained, ServeError, ServerHandle, serve, serve_on};

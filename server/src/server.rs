@@ -84,8 +84,17 @@ impl ServerHandle {
 /// When a setting, the store or the address cannot be used.
 pub async fn serve(config: Config) -> Result<ServerHandle, ServeError> {
     config.validate()?;
+    let store = SqliteStore::open(&config.data_dir).await?;
+    serve_on(config, Arc::new(store)).await
+}
+
+/// Starts a server on a store that is open; tests give one that breaks.
+///
+/// # Errors
+/// When a setting, the store or the address cannot be used.
+pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHandle, ServeError> {
+    config.validate()?;
     let config = Arc::new(config);
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data_dir).await?);
     let durability = store.durability().await?;
     let metrics = Arc::new(Metrics::new());
     let hub = Arc::new(Hub::new(store.last_commit_seq().await?, config.api.replay_bytes));
