@@ -51,7 +51,8 @@ fn put<const N: usize>(bytes: &mut Vec<u8>, value: [u8; N], stands_for: f64) -> 
     stands_for
 }
 
-/// A training whose updates have a drift, a few directions of decaying strength that come and go, and noise.
+/// A training whose updates have a drift, a few directions of decaying strength that come and go, and noise. For some
+/// time two of the directions grow and are then as strong as the drift, so that the edge lies elsewhere.
 pub struct MadeTraining {
     tensors: Vec<MadeTensor>,
     random: SplitMix64,
@@ -59,15 +60,19 @@ pub struct MadeTraining {
     directions: Vec<Vec<f64>>,
     /// How far the updates go along each direction now.
     coefficients: Vec<f64>,
+    checkpoints: u32,
     theta: Vec<f64>,
 }
 
 /// Directions besides the noise, each 0.72 times as strong as the one before.
-const DIRECTIONS: usize = 8;
+const DIRECTIONS: usize = 6;
 const DECAY: f64 = 0.72;
 /// Root mean square of the strongest direction's and of the noise's part in an update.
 const STRENGTH: f64 = 4e-3;
 const NOISE: f64 = 1.5e-3;
+/// How much stronger two of them get, and the half period of that in checkpoints.
+const GROWTH: f64 = 2.5;
+const PERIOD: f64 = 36.0;
 
 impl MadeTraining {
     /// Before its first step.
@@ -77,16 +82,26 @@ impl MadeTraining {
         let mut gaussians = |scale: f64| (0..len).map(|_| scale * random.gaussian()).collect::<Vec<f64>>();
         let theta = gaussians(0.05);
         let directions = (0..DIRECTIONS).map(|j| gaussians(STRENGTH * DECAY.powi(j as i32))).collect();
-        Self { tensors: tensors.to_vec(), random, directions, coefficients: vec![0.0; DIRECTIONS], theta }
+        Self {
+            tensors: tensors.to_vec(),
+            random,
+            directions,
+            coefficients: vec![0.0; DIRECTIONS],
+            checkpoints: 0,
+            theta,
+        }
     }
 
     /// Trains until the next checkpoint.
     pub fn advance(&mut self) {
+        self.checkpoints += 1;
+        let growth = 1.0 + GROWTH * (f64::from(self.checkpoints) * std::f64::consts::PI / PERIOD).sin().powi(2);
         for (j, coefficient) in self.coefficients.iter_mut().enumerate() {
             // The first direction is the drift; the others wander.
             *coefficient = if j == 0 { 1.0 } else { 0.7 * *coefficient + 0.7 * self.random.gaussian() };
         }
-        for (direction, coefficient) in self.directions.iter().zip(&self.coefficients) {
+        for (j, (direction, coefficient)) in self.directions.iter().zip(&self.coefficients).enumerate() {
+            let coefficient = if (1..=2).contains(&j) { growth * coefficient } else { *coefficient };
             for (value, part) in self.theta.iter_mut().zip(direction) {
                 *value += coefficient * part;
             }

@@ -139,7 +139,7 @@ fn a_signal_ends_it_well() {
 fn every_command_explains_itself() {
     let dir = dir();
     let commands: [(&[&str], &[&str]); 7] = [
-        (&[], &["serve", "demo", "config", "--version"]),
+        (&[], &["serve", "demo", "import", "config", "--version"]),
         (&["serve"], &["--listen", "--data-dir", "--insecure", "--config", "GRADWATCH_CONFIG"]),
         (&["demo"], &["--seed", "--server", "GRADWATCH_SERVER", "--listen", "--data-dir", "--exit", "--json"]),
         (&["config"], &["check", "show", "default"]),

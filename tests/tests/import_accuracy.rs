@@ -1,5 +1,7 @@
 //! How near the readings of an import are to those of the full updates, on a series made for this test alone.
 
+use std::collections::BTreeMap;
+
 use gradwatch_spectral::edge::{EdgeParams, EdgeReading, edge_readings};
 use gradwatch_tests::{MadeTensor, MadeTraining, Rest, ServerProcess, any_port, gradwatch};
 use safetensors::tensor::Dtype;
@@ -7,7 +9,7 @@ use serde_json::Value;
 
 const WINDOW: usize = 10;
 const CHECKPOINTS: u64 = 36;
-const SEEDS: [u64; 5] = [11, 12, 13, 14, 15];
+const SEEDS: [u64; 4] = [11, 12, 13, 14];
 /// Name, pattern, and the tensors it means, by their place.
 const GROUPS: [(&str, &str, &[usize]); 3] =
     [("attention", "*.wq.*,*.wk.*", &[1, 2]), ("mlp", "*.mlp.*", &[3, 4]), ("all", "*", &[0, 1, 2, 3, 4, 5])];
@@ -55,7 +57,8 @@ fn lead(sigma: &[f64]) -> f64 {
 struct Errors {
     ratio: Vec<f64>,
     gap: Vec<f64>,
-    positions_led: usize,
+    /// Where the exact edge lies, for windows whose best position leads clearly; and how often the import says otherwise.
+    positions_led: BTreeMap<u32, usize>,
     positions_wrong: usize,
 }
 
@@ -75,7 +78,7 @@ impl Errors {
             self.ratio.push((of_sketch[k] / of_sketch[k + 1] / (sigma[k] / sigma[k + 1]) - 1.0).abs());
             self.gap.push(((of_sketch[k] - of_sketch[k + 1]) - (sigma[k] - sigma[k + 1])).abs() / sigma[k]);
             if lead(sigma) > 1.1 {
-                self.positions_led += 1;
+                *self.positions_led.entry(position).or_default() += 1;
                 self.positions_wrong += usize::from(served["position"] != position);
             }
         }
@@ -112,11 +115,13 @@ async fn sketched_checkpoints_give_the_readings_of_the_full_updates() {
             errors.compare(&served, &exact(&checkpoints, members));
         }
     }
-    println!("group      readings  ratio: median  95th   gap: median  95th   positions led by > 10 %, wrong");
+    println!(
+        "group      readings  ratio: median  95th   gap: median  95th   windows whose position leads by > 10 %: position: windows, wrong"
+    );
     for ((name, ..), errors) in GROUPS.iter().zip(&errors) {
         let percent = |values: &[f64], share| 100.0 * quantile(values, share);
         println!(
-            "{name:10} {:8}  {:11.2} % {:5.2} %  {:9.2} % {:5.2} %  {:8} {:5}",
+            "{name:10} {:8}  {:11.2} % {:5.2} %  {:9.2} % {:5.2} %  {:?}, {}",
             errors.ratio.len(),
             percent(&errors.ratio, 0.5),
             percent(&errors.ratio, 0.95),
@@ -133,7 +138,7 @@ async fn sketched_checkpoints_give_the_readings_of_the_full_updates() {
             assert!(quantile(values, 0.5) <= median, "{name}: median error of {what}");
             assert!(quantile(values, 0.95) <= rare, "{name}: 95th percentile of the error of {what}");
         }
-        assert!(errors.positions_led > 0, "{name}: no position leads clearly");
+        assert!(errors.positions_led.len() > 1, "{name}: the edge never moves");
         assert_eq!(errors.positions_wrong, 0, "{name}: positions that lead clearly");
     }
 }
