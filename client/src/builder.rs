@@ -28,6 +28,23 @@ pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 const WINDOW_LENGTHS: std::ops::RangeInclusive<u32> = 3..=64;
 
+/// An attempt whose frames can be made again at any time, from files for instance, so that another process can go on
+/// with it where one has stopped, without a hole in its windows.
+///
+/// Invariant of the caller: the frame of a sequence number is always the same one, and one process at a time sends them.
+#[derive(Clone, Debug)]
+pub struct RepeatableAttempt {
+    /// The attempt's id; of an attempt that goes on, the one it began with.
+    pub attempt_id: Uuid,
+    /// Who writes the attempt: the same name in every process that does.
+    pub writer_id: String,
+    /// Sequence number of the first frame that will be submitted, at least 1.
+    pub first_seq: u64,
+    /// The server has settled everything up to here, 0 when it knows nothing of the attempt. Frames from `first_seq` to
+    /// this are submitted as if they were new; the server asks for them when its windows need them again.
+    pub settled_seq: u64,
+}
+
 /// What a run is. Made by [`Run::builder`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens before `open`"]
@@ -39,6 +56,7 @@ pub struct RunBuilder {
     config: serde_json::Value,
     run_id: Option<Uuid>,
     resume_from: Option<(Uuid, u64)>,
+    repeatable: Option<RepeatableAttempt>,
     unrelated: bool,
     groups: Vec<(String, Vec<(String, u64)>)>,
     kinds: Vec<Kind>,
@@ -59,6 +77,8 @@ pub(crate) struct Plan {
     pub(crate) sketcher: Sketcher,
     pub(crate) run_id: Uuid,
     pub(crate) resumes: Option<(Uuid, u64)>,
+    pub(crate) attempt_id: Uuid,
+    pub(crate) first_seq: u64,
     pub(crate) unrelated: bool,
     pub(crate) close_timeout: Duration,
 }
@@ -71,6 +91,15 @@ pub(crate) struct Delivery {
     pub(crate) request: v1::OpenRunRequest,
     pub(crate) buffer_bytes: usize,
     pub(crate) stall_timeout: Duration,
+    /// Where the first attempt goes on, when it is one that another process began.
+    pub(crate) continues: Option<Continuation>,
+}
+
+/// An attempt of which the server may have frames that this process never sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Continuation {
+    pub(crate) first_seq: u64,
+    pub(crate) settled_seq: u64,
 }
 
 impl RunBuilder {
@@ -83,6 +112,7 @@ impl RunBuilder {
             config: serde_json::Value::Object(serde_json::Map::new()),
             run_id: None,
             resume_from: None,
+            repeatable: None,
             unrelated: false,
             groups: Vec::new(),
             kinds: vec![Kind::Update],
@@ -130,6 +160,12 @@ impl RunBuilder {
     /// This launch continues an attempt of the same run, whose last step that still stands is `step`.
     pub fn resume_from(mut self, attempt_id: Uuid, step: u64) -> Self {
         self.resume_from = Some((attempt_id, step));
+        self
+    }
+
+    /// This launch begins, or goes on with, an attempt whose frames can be made again.
+    pub fn repeatable_attempt(mut self, attempt: RepeatableAttempt) -> Self {
+        self.repeatable = Some(attempt);
         self
     }
 
@@ -237,6 +273,16 @@ impl RunBuilder {
         if self.unrelated && self.resume_from.is_some() {
             return Err(OpenError::argument("unrelated", "contradicts resume_from"));
         }
+        if let Some(attempt) = &self.repeatable {
+            if self.resume_from.is_some() {
+                return Err(OpenError::argument("repeatable_attempt", "contradicts resume_from"));
+            }
+            check_name("repeatable_attempt: writer_id", &attempt.writer_id)?;
+            if attempt.first_seq == 0 || attempt.first_seq > attempt.settled_seq.saturating_add(1) {
+                let problem = format!("first_seq {} is not between 1 and settled_seq + 1", attempt.first_seq);
+                return Err(OpenError::argument("repeatable_attempt", problem));
+            }
+        }
         if let Some((_, step)) = self.resume_from
             && step > crate::validate::MAX_STEP
         {
@@ -264,6 +310,7 @@ impl RunBuilder {
         }
         check_buffer(&spec, self.buffer_bytes)?;
         let run_id = self.run_id.unwrap_or_else(Uuid::new_v4);
+        let repeatable = self.repeatable;
         let request = v1::OpenRunRequest {
             run_id: run_id.to_string(),
             project: self.project,
@@ -274,16 +321,25 @@ impl RunBuilder {
             // Replicated training: one process sees every parameter.
             shard: 0,
             shard_count: 1,
-            writer_id: Uuid::new_v4().to_string(),
+            writer_id: repeatable.as_ref().map_or_else(|| Uuid::new_v4().to_string(), |it| it.writer_id.clone()),
             spec: Some(spec.to_wire()),
         };
-        let delivery =
-            Delivery { endpoint, request, buffer_bytes: self.buffer_bytes, stall_timeout: self.stall_timeout };
+        let continues =
+            repeatable.as_ref().map(|it| Continuation { first_seq: it.first_seq, settled_seq: it.settled_seq });
+        let delivery = Delivery {
+            endpoint,
+            request,
+            buffer_bytes: self.buffer_bytes,
+            stall_timeout: self.stall_timeout,
+            continues,
+        };
         let plan = Plan {
             spec,
             sketcher,
             run_id,
             resumes: self.resume_from,
+            attempt_id: repeatable.as_ref().map_or_else(Uuid::new_v4, |it| it.attempt_id),
+            first_seq: repeatable.as_ref().map_or(1, |it| it.first_seq),
             unrelated: self.unrelated,
             close_timeout: self.close_timeout,
         };

@@ -41,10 +41,18 @@ struct Base {
 /// A frame whose every name and length was checked.
 #[derive(Debug)]
 pub(crate) struct Checked<'a> {
-    parameters: Vec<(usize, Vec<Piece<'a>>)>,
-    gradients: Vec<(usize, Vec<Piece<'a>>)>,
+    parameters: Vec<(usize, Values<'a>)>,
+    gradients: Vec<(usize, Values<'a>)>,
     group_optimizers: Vec<v1::GroupOptimizer>,
     scalars: BTreeMap<String, f64>,
+}
+
+/// All values of one group.
+#[derive(Debug)]
+enum Values<'a> {
+    Pieces(Vec<Piece<'a>>),
+    /// Their sketch, made by the caller.
+    Sketch(&'a [f64]),
 }
 
 /// Finds every mistake of a frame, before anything of it is taken.
@@ -74,8 +82,10 @@ pub(crate) fn check<'a>(spec: &Spec, step: u64, frame: &Frame<'a>) -> Result<Che
         check_rates(learning_rate, weight_decay)?;
         group_optimizers.push(v1::GroupOptimizer { group: group as u32, learning_rate, weight_decay });
     }
+    let mut parameters = check_tensors(spec, Kind::Update, "parameters of group", &frame.parameters)?;
+    check_sketches(spec, &frame.sketches, &mut parameters)?;
     Ok(Checked {
-        parameters: check_tensors(spec, Kind::Update, "parameters of group", &frame.parameters)?,
+        parameters,
         gradients: check_tensors(spec, Kind::Gradient, "gradient of group", &frame.gradients)?,
         group_optimizers,
         scalars,
@@ -97,19 +107,42 @@ fn check_tensors<'a>(
     kind: Kind,
     what: &'static str,
     groups: &[GroupTensors<'a>],
-) -> Result<Vec<(usize, Vec<Piece<'a>>)>, SubmitError> {
+) -> Result<Vec<(usize, Values<'a>)>, SubmitError> {
     if !groups.is_empty() && !spec.kinds.contains(&kind) {
         return Err(SubmitError::UndeclaredKind { kind });
     }
-    let mut checked: Vec<(usize, Vec<Piece<'a>>)> = Vec::with_capacity(groups.len());
+    let mut checked: Vec<(usize, Values<'a>)> = Vec::with_capacity(groups.len());
     for tensors in groups {
         let group = spec.group(tensors.group)?;
         if checked.iter().any(|(other, _)| *other == group) {
             return Err(SubmitError::Duplicate { what, name: tensors.group.to_owned() });
         }
-        checked.push((group, spec.groups[group].resolve(&tensors.slices)?));
+        checked.push((group, Values::Pieces(spec.groups[group].resolve(&tensors.slices)?)));
     }
     Ok(checked)
+}
+
+/// Adds parameters that came as sketches to those that came as they are.
+fn check_sketches<'a>(
+    spec: &Spec,
+    sketches: &[(&str, &'a [f64])],
+    parameters: &mut Vec<(usize, Values<'a>)>,
+) -> Result<(), SubmitError> {
+    if !sketches.is_empty() && !spec.kinds.contains(&Kind::Update) {
+        return Err(SubmitError::UndeclaredKind { kind: Kind::Update });
+    }
+    for &(name, sketch) in sketches {
+        let group = spec.group(name)?;
+        if parameters.iter().any(|(other, _)| *other == group) {
+            return Err(SubmitError::Duplicate { what: "parameters of group", name: name.to_owned() });
+        }
+        if sketch.len() != spec.sketch_dim {
+            let (actual, expected) = (sketch.len(), spec.sketch_dim);
+            return Err(SubmitError::SketchLength { group: name.to_owned(), actual, expected });
+        }
+        parameters.push((group, Values::Sketch(sketch)));
+    }
+    Ok(())
 }
 
 impl Composer {
@@ -117,6 +150,11 @@ impl Composer {
         let dim = sketcher.dim();
         let groups = (0..groups).map(|_| GroupState::default()).collect();
         Self { sketcher, groups, current: vec![0.0; dim], update: vec![0.0; dim] }
+    }
+
+    /// S.
+    pub(crate) fn sketcher(&self) -> &Sketcher {
+        &self.sketcher
     }
 
     /// A new attempt: bases are taken anew.
@@ -137,22 +175,30 @@ impl Composer {
     /// The payloads of a step, in group order of the call: updates, then gradients.
     pub(crate) fn payloads(&mut self, spec: &Spec, step: u64, checked: &Checked<'_>) -> Vec<v1::Payload> {
         let mut payloads = Vec::with_capacity(checked.parameters.len() + checked.gradients.len());
-        for (group, pieces) in &checked.parameters {
+        for (group, values) in &checked.parameters {
             if self.parameters_due(spec, *group, step) {
-                payloads.extend(self.update(spec, *group, step, pieces));
+                payloads.extend(self.update(spec, *group, step, values));
             }
         }
-        for (group, pieces) in &checked.gradients {
+        for (group, values) in &checked.gradients {
             if self.gradient_due(spec, *group, step) {
-                payloads.extend(self.gradient(spec, *group, step, pieces));
+                payloads.extend(self.gradient(spec, *group, step, values));
             }
         }
         payloads
     }
 
+    /// The next updates start from these parameters.
+    pub(crate) fn set_base(&mut self, step: u64, checked: &Checked<'_>) {
+        for (group, values) in &checked.parameters {
+            self.sketch(values);
+            self.groups[*group].base = Some(Base { step, sketch: self.current.clone() });
+        }
+    }
+
     /// None the first time: there is only a base then.
-    fn update(&mut self, spec: &Spec, group: usize, step: u64, pieces: &[Piece<'_>]) -> Option<v1::Payload> {
-        self.sketch(pieces);
+    fn update(&mut self, spec: &Spec, group: usize, step: u64, values: &Values<'_>) -> Option<v1::Payload> {
+        self.sketch(values);
         let Some(base) = &mut self.groups[group].base else {
             self.groups[group].base = Some(Base { step, sketch: self.current.clone() });
             return None;
@@ -166,18 +212,22 @@ impl Composer {
     }
 
     /// None at step 0: a row needs an earlier step to start from.
-    fn gradient(&mut self, spec: &Spec, group: usize, step: u64, pieces: &[Piece<'_>]) -> Option<v1::Payload> {
+    fn gradient(&mut self, spec: &Spec, group: usize, step: u64, values: &Values<'_>) -> Option<v1::Payload> {
         let last_step = self.groups[group].last_gradient_step.replace(step);
         if step == 0 {
             return None;
         }
-        self.sketch(pieces);
+        self.sketch(values);
         // The first gradient has no predecessor; one interval before it keeps the interval of the second.
         let base_step = last_step.unwrap_or(step.saturating_sub(spec.update_interval.into()));
         Some(payload(group, Kind::Gradient, base_step, encode(&self.current, spec.encoding)))
     }
 
-    fn sketch(&mut self, pieces: &[Piece<'_>]) {
+    fn sketch(&mut self, values: &Values<'_>) {
+        let pieces = match values {
+            Values::Sketch(sketch) => return self.current.copy_from_slice(sketch),
+            Values::Pieces(pieces) => pieces,
+        };
         self.current.fill(0.0);
         for piece in pieces {
             self.sketcher

@@ -1,6 +1,7 @@
 //! What a user can do wrong. Nothing here ever comes from the network.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::spec::Kind;
 
@@ -124,6 +125,16 @@ pub enum SubmitError {
         /// Flat index of the first element at fault; for `goes past` that of the last declared one.
         at: u64,
     },
+    /// A sketch made by the caller is not that of the run.
+    #[error("group {group:?}: its sketch has {actual} entries, the run's have {expected}")]
+    SketchLength {
+        /// The group's name.
+        group: String,
+        /// Entries given.
+        actual: usize,
+        /// d, the size of the run's sketches.
+        expected: usize,
+    },
     /// The frame would take more than half the hand-over queue.
     #[error("the frame may take {bytes} bytes, at most {limit} (an eighth of buffer_bytes)")]
     FrameTooLarge {
@@ -141,4 +152,23 @@ pub enum SubmitError {
     /// The uploader's thread has ended.
     #[error("the run is closed")]
     Closed,
+}
+
+/// Why waiting for the server was given up. What it has acknowledged stays.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WaitError {
+    /// The server wants nothing more of this attempt.
+    #[error("{reason}")]
+    Refused {
+        /// The server's words.
+        reason: String,
+    },
+    /// Nothing was acknowledged for as long as the caller was ready to wait.
+    #[error("the server has acknowledged nothing for {patience:?}{}", .cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default())]
+    Stalled {
+        /// How long that was.
+        patience: Duration,
+        /// Why the uploader is not connected, when it is not.
+        cause: Option<String>,
+    },
 }

@@ -10,6 +10,7 @@ pub struct Frame<'a> {
     pub(crate) group_optimizers: Vec<GroupOptimizer<'a>>,
     pub(crate) scalars: Vec<(&'a str, f64)>,
     pub(crate) parameters: Vec<GroupTensors<'a>>,
+    pub(crate) sketches: Vec<(&'a str, &'a [f64])>,
     pub(crate) gradients: Vec<GroupTensors<'a>>,
 }
 
@@ -78,6 +79,14 @@ impl<'a> Frame<'a> {
         T: Into<TensorSlice<'a>>,
     {
         self.parameters.push(GroupTensors { group, slices: tensors.into_iter().map(Into::into).collect() });
+        self
+    }
+
+    /// The same as [`Frame::parameters`], sketched by the caller: for parameters that are not at hand as float32, or not
+    /// all at once. `sketch` is that of every tensor of the group, in the declared order, by
+    /// [`Run::sketcher`](crate::Run::sketcher) in float64.
+    pub fn sketched_parameters(mut self, group: &'a str, sketch: &'a [f64]) -> Self {
+        self.sketches.push((group, sketch));
         self
     }
 

@@ -53,6 +53,18 @@ impl Handover {
         if bytes > limit { Err(SubmitError::FrameTooLarge { bytes, limit }) } else { Ok(()) }
     }
 
+    /// Whether any frame that [`Handover::check_size`] lets pass can be handed over now without one being given up,
+    /// here or in the uploader's buffer.
+    ///
+    /// What is settled and kept is at most `limit_bytes`, so there is room as soon as the server has caught up.
+    pub(crate) fn has_room(&self) -> bool {
+        let queued_bytes = self.shared.queued_bytes.load(Relaxed);
+        let buffered_bytes = self.shared.status().buffered_bytes;
+        // A quarter of the buffer may wait here. Twice that leaves the other half for what is counted late, on its way
+        // from here to there.
+        self.dropping.is_none() && queued_bytes <= self.limit_bytes / 2 && buffered_bytes <= 2 * self.limit_bytes
+    }
+
     pub(crate) fn frame(&mut self, seq: u64, step: u64, bytes: Bytes) -> Result<(), SubmitError> {
         let entry = Entry::Frame { seq, step, bytes };
         let queued_bytes = self.shared.queued_bytes.load(Relaxed);

@@ -44,11 +44,13 @@ mod status;
 mod uploader;
 mod validate;
 
-pub use builder::{DEFAULT_BUFFER_BYTES, DEFAULT_CLOSE_TIMEOUT, DEFAULT_STALL_TIMEOUT, DEFAULT_WINDOW, RunBuilder};
-pub use error::{OpenError, SubmitError};
+pub use builder::{
+    DEFAULT_BUFFER_BYTES, DEFAULT_CLOSE_TIMEOUT, DEFAULT_STALL_TIMEOUT, DEFAULT_WINDOW, RepeatableAttempt, RunBuilder,
+};
+pub use error::{OpenError, SubmitError, WaitError};
 pub use frame::{Frame, TensorSlice};
 pub use gradwatch_spectral::encoding::Encoding;
-pub use gradwatch_spectral::sketch::DEFAULT_DIM;
+pub use gradwatch_spectral::sketch::{DEFAULT_DIM, Sketcher, TensorName};
 pub use run::{Outcome, Run};
 pub use spec::Kind;
 pub use status::{CloseReport, Status};

@@ -7,12 +7,13 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gradwatch_proto::v1;
+use gradwatch_spectral::sketch::Sketcher;
 use prost::Message as _;
 use uuid::Uuid;
 
 use crate::builder::{Delivery, Plan, RunBuilder};
 use crate::composer::{Checked, Composer, check};
-use crate::error::{OpenError, SubmitError};
+use crate::error::{OpenError, SubmitError, WaitError};
 use crate::frame::Frame;
 use crate::handover::{Handover, Message};
 use crate::shared::Shared;
@@ -22,6 +23,8 @@ use crate::uploader;
 
 /// How long the uploader may go on after a run is dropped without being closed.
 const DROP_FLUSH: Duration = Duration::from_secs(2);
+/// How often somebody who waits looks again. The buffer is half full meanwhile: the uploader is never idle for it.
+const WAIT_INTERVAL: Duration = Duration::from_millis(1);
 /// Attempts that may wait for an absent server. Each costs memory beside the buffer.
 const MAX_PENDING_ATTEMPTS: usize = 64;
 
@@ -75,10 +78,10 @@ impl Run {
             shared,
             uploader_ended,
             run_id: plan.run_id,
-            attempt_id: Uuid::new_v4(),
+            attempt_id: plan.attempt_id,
             started_at_us: now_us(),
             last_step: plan.resumes.map(|(_, step)| step),
-            last_seq: 0,
+            last_seq: plan.first_seq - 1,
             close_timeout: plan.close_timeout,
             closed: false,
         };
@@ -97,6 +100,12 @@ impl Run {
     #[must_use]
     pub fn attempt_id(&self) -> Uuid {
         self.attempt_id
+    }
+
+    /// The run's sketch, for [`Frame::sketched_parameters`].
+    #[must_use]
+    pub fn sketcher(&self) -> &Sketcher {
+        self.composer.sketcher()
     }
 
     /// Whether [`Run::submit`] would look at this group's parameters (or gradient) at `step`: lets a caller save the
@@ -137,6 +146,18 @@ impl Run {
         self.take(step, &frame, checked)
     }
 
+    /// Takes the parameters of `frame`, those of `step`, as what the next updates start from. Nothing is sent; what else
+    /// the frame holds is not looked at. So an update can leave out what happened before: the first parameters of all,
+    /// or those behind a hole in a series of checkpoints.
+    ///
+    /// # Errors
+    /// As for [`Run::submit`].
+    pub fn set_base(&mut self, step: u64, frame: Frame<'_>) -> Result<(), SubmitError> {
+        let checked = check(&self.spec, step, &frame)?;
+        self.composer.set_base(step, &checked);
+        Ok(())
+    }
+
     fn take(&mut self, step: u64, frame: &Frame<'_>, checked: Checked<'_>) -> Result<(), SubmitError> {
         let payloads = self.composer.payloads(&self.spec, step, &checked);
         let mut wire = checked.into_wire(step, frame, payloads);
@@ -173,6 +194,48 @@ impl Run {
     #[must_use]
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// Blocks until the next frame can be submitted without one being dropped. Not for a training loop, which must never
+    /// wait for a server: for what reads faster than a server takes and has the time, such as an import.
+    ///
+    /// # Errors
+    /// [`WaitError::Refused`] when the server wants nothing more of the attempt; [`WaitError::Stalled`] when it has
+    /// acknowledged nothing for `patience`.
+    pub fn wait_for_room(&self, patience: Duration) -> Result<(), WaitError> {
+        self.wait_until(patience, || self.handover.has_room())
+    }
+
+    /// Blocks until every submitted frame is settled (or rejected). Not for a training loop, see [`Run::wait_for_room`].
+    ///
+    /// # Errors
+    /// As for [`Run::wait_for_room`].
+    pub fn wait_until_settled(&self, patience: Duration) -> Result<(), WaitError> {
+        self.wait_until(patience, || {
+            let status = self.status();
+            status.settled + status.dropped + status.rejected >= status.submitted
+        })
+    }
+
+    fn wait_until(&self, patience: Duration, condition: impl Fn() -> bool) -> Result<(), WaitError> {
+        let mut settled = self.status().settled;
+        let mut since = Instant::now();
+        loop {
+            let words = self.shared.words();
+            if let Some(reason) = words.refusal {
+                return Err(WaitError::Refused { reason });
+            }
+            if condition() {
+                return Ok(());
+            }
+            let now_settled = self.status().settled;
+            if now_settled > settled {
+                (settled, since) = (now_settled, Instant::now());
+            } else if since.elapsed() >= patience {
+                return Err(WaitError::Stalled { patience, cause: words.interruption });
+            }
+            std::thread::sleep(WAIT_INTERVAL);
+        }
     }
 
     /// Ends the run as finished: delivers what is left, up to the close timeout, and says what was not delivered.

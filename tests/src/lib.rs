@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: a real server on a free port, a peer that speaks raw gRPC, and REST calls.
 
+mod checkpoints;
+mod command;
 mod hostile;
 mod job;
 mod offline;
@@ -9,6 +11,8 @@ mod server;
 mod updates;
 mod wire;
 
+pub use checkpoints::{MadeTensor, MadeTraining};
+pub use command::{Ended, command, gradwatch};
 pub use hostile::{GarbageServer, ReservedPort};
 pub use job::{Job, JobOptions, LEARNING_RATE, TENSOR, loss};
 pub use offline::{Detected, Expected, Offline, Row, assert_detected, assert_readings, rows};

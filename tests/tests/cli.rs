@@ -1,11 +1,6 @@
 //! The binary as a person or a script meets it: what it prints, and what it ends with.
 
-use std::{
-    path::Path,
-    process::{Command, Output},
-};
-
-use gradwatch_tests::{ReservedPort, ServerProcess, any_port, binary};
+use gradwatch_tests::{ReservedPort, ServerProcess, any_port, gradwatch};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -13,43 +8,6 @@ const OK: i32 = 0;
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
 const UNREACHABLE: i32 = 3;
-
-/// What a command printed and ended with.
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ended {
-    /// Fails with everything that was printed unless the command ended so.
-    fn with(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
-        self
-    }
-
-    fn says(&self, text: &str) {
-        assert!(self.stderr.contains(text), "{text:?} is not in {}", self.stderr);
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
-    }
-}
-
-/// Runs `gradwatch` in a directory of its own, without the settings of whoever runs the tests.
-fn gradwatch(dir: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Ended {
-    let mut command = Command::new(binary());
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("GRADWATCH_") {
-            command.env_remove(name);
-        }
-    }
-    let Output { status, stdout, stderr } =
-        command.current_dir(dir).envs(variables.iter().copied()).args(arguments).output().expect("the binary runs");
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    Ended { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
-}
 
 fn dir() -> TempDir {
     tempfile::tempdir().expect("a temporary directory")
@@ -181,7 +139,7 @@ fn a_signal_ends_it_well() {
 fn every_command_explains_itself() {
     let dir = dir();
     let commands: [(&[&str], &[&str]); 7] = [
-        (&[], &["serve", "demo", "config", "--version"]),
+        (&[], &["serve", "demo", "import", "config", "--version"]),
         (&["serve"], &["--listen", "--data-dir", "--insecure", "--config", "GRADWATCH_CONFIG"]),
         (&["demo"], &["--seed", "--server", "GRADWATCH_SERVER", "--listen", "--data-dir", "--exit", "--json"]),
         (&["config"], &["check", "show", "default"]),

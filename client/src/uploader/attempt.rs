@@ -8,6 +8,7 @@ use gradwatch_proto::v1::{self, client_message::Message};
 use prost::Message as _;
 
 use crate::buffer::{Buffer, Entry, MemoryBuffer, Usage};
+use crate::builder::Continuation;
 use crate::shared::Shared;
 
 /// A batch is sent once it has so many bytes or frames.
@@ -31,6 +32,8 @@ pub(super) struct Attempt {
     shared: Arc<Shared>,
     /// Also the bound of what is kept for refilling.
     in_flight_limit_bytes: usize,
+    /// Another process may have sent frames of it.
+    continues: Option<Continuation>,
     appended_seq: u64,
     sent_seq: u64,
     settled_seq: u64,
@@ -49,16 +52,23 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    pub(super) fn new(header: v1::Attempt, shared: Arc<Shared>, in_flight_limit_bytes: usize) -> Self {
+    pub(super) fn new(
+        header: v1::Attempt,
+        continues: Option<Continuation>,
+        shared: Arc<Shared>,
+        in_flight_limit_bytes: usize,
+    ) -> Self {
+        let last_seq = continues.map_or(0, |continues| continues.first_seq - 1);
         Self {
             header,
             buffer: Box::new(MemoryBuffer::default()),
             shared,
             in_flight_limit_bytes,
-            appended_seq: 0,
-            sent_seq: 0,
-            settled_seq: 0,
-            cursor_seq: 1,
+            continues,
+            appended_seq: last_seq,
+            sent_seq: last_seq,
+            settled_seq: last_seq,
+            cursor_seq: last_seq + 1,
             complete: false,
             declared: false,
             opened: false,
@@ -84,6 +94,11 @@ impl Attempt {
         self.refused = true;
         self.buffer = Box::new(MemoryBuffer::default());
         self.rejected.clear();
+    }
+
+    /// It holds everything that the server is known to have: only then can the server's mark be understood.
+    pub(super) fn has_what_is_settled(&self) -> bool {
+        self.continues.is_none_or(|continues| continues.settled_seq <= self.appended_seq)
     }
 
     pub(super) fn is_refused(&self) -> bool {
@@ -133,6 +148,13 @@ impl Attempt {
     }
 
     pub(super) fn on_opened(&mut self, opened: &v1::Opened) -> Result<(), Fault> {
+        if self.continues.is_some() && !self.opened {
+            // Sent by the process before this one, of which these frames are the same again.
+            let sent_before = opened.committed_seq.min(self.appended_seq);
+            if sent_before > self.sent_seq {
+                self.mark_sent(sent_before);
+            }
+        }
         self.settle(opened.committed_seq)?;
         self.opened = true;
         self.cursor_seq = opened.resend_from_seq.clamp(1, self.settled_seq + 1);

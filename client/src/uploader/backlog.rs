@@ -8,6 +8,7 @@ use gradwatch_proto::v1;
 
 use super::attempt::Attempt;
 use crate::buffer::Entry;
+use crate::builder::Continuation;
 use crate::shared::Shared;
 
 /// Attempts are delivered one after the other; new frames belong to the last.
@@ -26,9 +27,9 @@ impl Backlog {
         Self { attempts: VecDeque::new(), capacity_bytes, shared }
     }
 
-    pub(super) fn begin(&mut self, header: v1::Attempt) {
+    pub(super) fn begin(&mut self, header: v1::Attempt, continues: Option<Continuation>) {
         self.complete();
-        self.attempts.push_back(Attempt::new(header, self.shared.clone(), self.capacity_bytes / 4));
+        self.attempts.push_back(Attempt::new(header, continues, self.shared.clone(), self.capacity_bytes / 4));
     }
 
     /// Nothing will be appended to the last attempt any more.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::transport::Endpoint;
 
 use crate::buffer::Entry;
-use crate::builder::Delivery;
+use crate::builder::{Continuation, Delivery};
 use crate::handover::Message;
 use crate::shared::Shared;
 use backlog::Backlog;
@@ -55,6 +55,8 @@ struct Uploader {
     backlog: Backlog,
     shared: Arc<Shared>,
     backoff: Backoff,
+    /// Where the first attempt goes on, until it has begun.
+    continues: Option<Continuation>,
     closing: Option<Closing>,
     /// The run's end was sent at least once, after everything else.
     finish_sent: bool,
@@ -101,6 +103,7 @@ impl Uploader {
             backlog: Backlog::new(delivery.buffer_bytes, shared.clone()),
             shared,
             backoff: Backoff::default(),
+            continues: delivery.continues,
             closing: None,
             finish_sent: false,
             logged_codes: Vec::new(),
@@ -121,6 +124,7 @@ impl Uploader {
             match self.backlog.front() {
                 None => self.wait_for_message().await?,
                 Some(front) if !is_last && (front.is_refused() || front.is_delivered()) => self.backlog.pop(),
+                Some(front) if !front.has_what_is_settled() => self.wait_for_message().await?,
                 Some(front) if front.is_refused() => match self.closing {
                     Some(_) => return Ok(()),
                     None => self.wait_for_message().await?,
@@ -218,7 +222,7 @@ impl Uploader {
 
     fn take(&mut self, message: Option<Message>) {
         match message {
-            Some(Message::Attempt(header)) => self.backlog.begin(header),
+            Some(Message::Attempt(header)) => self.backlog.begin(header, self.continues.take()),
             Some(Message::Entry(entry)) => {
                 self.shared.queued_bytes.fetch_sub(entry.cost_bytes(), Relaxed);
                 self.backlog.append(entry);

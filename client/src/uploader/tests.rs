@@ -73,7 +73,7 @@ impl Simulation {
     fn new(seed: u64) -> Self {
         let shared = Arc::new(Shared::new());
         let mut backlog = Backlog::new(CAPACITY_BYTES, shared.clone());
-        backlog.begin(v1::Attempt::default());
+        backlog.begin(v1::Attempt::default(), None);
         let mut simulation = Self {
             random: SplitMix64(seed),
             shared,

@@ -7,6 +7,7 @@ mod memory;
 mod misuse;
 mod payloads;
 mod peer;
+mod repeatable;
 mod rewind;
 
 use std::time::{Duration, Instant};

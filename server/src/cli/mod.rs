@@ -2,6 +2,7 @@
 
 mod config;
 mod demo;
+mod import;
 mod serve;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -31,6 +32,8 @@ enum Command {
     Serve(ConfigArgs),
     /// Train two small networks, one of which groks, and watch them
     Demo(demo::DemoArgs),
+    /// Make a run of checkpoint files
+    Import(import::ImportArgs),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -75,6 +78,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Config(command) => config::run(&command),
     };
     match result {
