@@ -3,6 +3,7 @@
 mod hostile;
 mod job;
 mod offline;
+mod place;
 mod process;
 mod rest;
 mod server;
@@ -12,6 +13,7 @@ mod wire;
 pub use hostile::{GarbageServer, ReservedPort};
 pub use job::{Job, JobOptions, LEARNING_RATE, TENSOR, loss};
 pub use offline::{Detected, Expected, Offline, Row, assert_detected, assert_readings, rows};
+pub use place::{Backend, Place};
 pub use process::{ServerProcess, binary};
 pub use rest::{Rest, SseEvent, SseStream};
 pub use server::{StoppedServer, TestServer, any_port};
