@@ -1,6 +1,8 @@
 //! Configuration: the documented default file, overlaid by a file, the environment and flags, validated once. Nothing
 //! else in the server reads the environment.
 
+mod database_url;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -20,6 +22,8 @@ pub const DEFAULT_FILE: &str = include_str!("../config.default.toml");
 /// Variables that share the prefix but belong to the commands, not to the server's settings.
 const COMMAND_VARIABLES: &[&str] = &["config", "server", "token"];
 
+pub use database_url::DatabaseUrl;
+
 /// Everything that can be set. The default file documents each field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +32,8 @@ pub struct Config {
     pub listen: SocketAddr,
     pub insecure: bool,
     pub data_dir: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_url: Option<DatabaseUrl>,
     pub shutdown_deadline_s: u64,
     pub numeric_threads: usize,
     pub memory_limit_bytes: usize,
@@ -148,6 +154,8 @@ impl Config {
             figment = figment.merge(Toml::file_exact(file));
         }
         let config: Self = figment
+            // What everyone else calls it, too.
+            .merge(Env::raw().only(&["database_url"]))
             .merge(Env::prefixed("GRADWATCH_").ignore(COMMAND_VARIABLES).split("__"))
             .merge(Serialized::defaults(flags))
             .extract()
@@ -184,6 +192,9 @@ impl Config {
                     self.listen
                 ),
             );
+        }
+        if self.database_url.as_ref().is_some_and(|url| !url.is_postgres()) {
+            return invalid("database_url", "must begin with postgres:// or postgresql://".into());
         }
         if self.limits.max_message_bytes < 1 << 16 {
             return invalid("limits.max_message_bytes", "must be at least 65,536".into());
@@ -268,6 +279,7 @@ mod tests {
         assert_eq!(refused(|it| it.memory_limit_bytes = it.limits.max_message_bytes), "memory_limit_bytes");
         assert_eq!(refused(|it| it.liveness.crashed_after_s = 1), "liveness.crashed_after_s");
         assert_eq!(refused(|it| it.api.cors_origins = vec!["example.org".into()]), "api.cors_origins");
+        assert_eq!(refused(|it| it.database_url = Some("mysql://host".into())), "database_url");
         assert_eq!(refused(|it| it.detectors.spike.z_above = f64::NAN), "detectors");
     }
 }

@@ -173,6 +173,7 @@ impl From<StoreError> for Error {
             StoreError::UniqueViolation(_)
             | StoreError::Data(_)
             | StoreError::Durability(_)
+            | StoreError::Database(_)
             | StoreError::DataDir(_) => Self::internal(error),
         }
     }

@@ -2,13 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use gradwatch_store::{RunQuery, RunSort, RunState, Store, StoreError, sqlite::SqliteStore};
+use gradwatch_store::{RunQuery, RunSort, RunState, Store, StoreError};
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, DatabaseUrl},
     http_server, ingest,
     metrics::Metrics,
     pipeline::Pipeline,
@@ -84,8 +84,12 @@ impl ServerHandle {
 /// When a setting, the store or the address cannot be used.
 pub async fn serve(config: Config) -> Result<ServerHandle, ServeError> {
     config.validate()?;
-    let store = SqliteStore::open(&config.data_dir).await?;
-    serve_on(config, Arc::new(store)).await
+    let store = gradwatch_store::open(config.database_url.as_ref().map(DatabaseUrl::expose), &config.data_dir).await?;
+    match &config.database_url {
+        Some(database_url) => tracing::info!(%database_url, "store opened"),
+        None => tracing::info!(data_dir = %config.data_dir.display(), "store opened"),
+    }
+    serve_on(config, store).await
 }
 
 /// Starts a server on a store that is open; tests give one that breaks.
@@ -136,7 +140,7 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
         config.retention.clone(),
         draining.clone(),
     ));
-    tracing::info!(%address, backend = durability.backend, data_dir = %config.data_dir.display(), "listening");
+    tracing::info!(%address, backend = durability.backend, "listening");
 
     let parts = Parts { state, cut_off: ends.cut_off, connections, accepting, recorder, lost, retention };
     Ok(ServerHandle { address, draining, stopped: tokio::spawn(parts.wait_and_stop()) })

@@ -1,7 +1,8 @@
-//! Frames settled per second by the SQLite store: 64 runs, one frame being one step and one wide reading.
+//! Frames settled per second by each store: 64 runs, one frame being one step and one wide reading.
 //!
-//! `cargo bench -p gradwatch-store --bench commit [-- SECONDS]`; the directory is made in `TMPDIR`. Prints the
-//! durability settings beside the figures, because they mean nothing without.
+//! `cargo bench -p gradwatch-store --bench commit [-- SECONDS]`; directory and cluster are made in `TMPDIR`. The stores
+//! take turns, so that what else the machine does hits both. Prints the durability settings beside the figures, because
+//! they mean nothing without.
 
 use std::{
     collections::BTreeMap,
@@ -11,9 +12,10 @@ use std::{
 use gradwatch_spectral::{detectors::Regime, edge::EdgeReading};
 use gradwatch_store::{
     AttemptDeclaration, AttemptId, Encoding, FollowerSnapshot, GroupSpec, Kind, LIVE_ANALYSIS, MarkMove, OpenAttempt,
-    ReadingRow, RunCommit, RunCounters, RunDeclaration, RunId, RunPatch, StepRow, Store, StreamKey, StreamSpec,
-    TensorSpec, sqlite::SqliteStore,
+    ReadingRow, RunCommit, RunCounters, RunDeclaration, RunId, RunPatch, StepRow, StreamKey, StreamSpec,
+    TensorSpec,
 };
+use gradwatch_test_postgres::TestDatabase;
 use uuid::Uuid;
 
 const RUNS: u64 = 64;
@@ -23,13 +25,16 @@ fn main() {
     let seconds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(4);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for frames_per_run in [1, 4, 8, 32] {
-        runtime.block_on(measure(frames_per_run, Duration::from_secs(seconds)));
+        let database = TestDatabase::new();
+        for database_url in [None, Some(database.url())] {
+            runtime.block_on(measure(database_url, frames_per_run, Duration::from_secs(seconds)));
+        }
     }
 }
 
-async fn measure(frames_per_run: u64, duration: Duration) {
+async fn measure(database_url: Option<&str>, frames_per_run: u64, duration: Duration) {
     let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(dir.path()).await.unwrap();
+    let store = gradwatch_store::open(database_url, dir.path()).await.unwrap();
     let mut owned = Vec::new();
     for number in 0..RUNS {
         store.open_attempt(&open(number)).await.unwrap();
@@ -46,18 +51,16 @@ async fn measure(frames_per_run: u64, duration: Duration) {
         commits += 1;
     }
     let elapsed = start.elapsed();
-    let frames = step * RUNS;
+    let durability = store.durability().await.unwrap();
+    store.close().await;
     println!(
-        "{:>5} frames a commit: {:>6.0} frames/s, {:>5.1} ms a commit (longest {:.1} ms); {:?}; {:.0} bytes a frame",
+        "{:>8}, {:>5} frames a commit: {:>6.0} frames/s, {:>5.1} ms a commit (longest {:.1} ms); {:?}",
+        durability.backend,
         frames_per_run * RUNS,
-        frames as f64 / elapsed.as_secs_f64(),
+        (step * RUNS) as f64 / elapsed.as_secs_f64(),
         elapsed.as_secs_f64() * 1e3 / f64::from(commits),
         longest.as_secs_f64() * 1e3,
-        store.durability().await.unwrap().settings,
-        {
-            store.close().await;
-            std::fs::metadata(dir.path().join("gradwatch.db")).unwrap().len() as f64 / frames as f64
-        },
+        durability.settings,
     );
 }
 
@@ -105,6 +108,8 @@ fn run_commit(number: u64, owner_epoch: u64, behind: u64, frames: u64) -> RunCom
     RunCommit {
         run_id: run_id(number),
         owner_epoch,
+        after_commit: behind,
+        commit_number: behind + frames,
         marks: vec![MarkMove {
             segment: 1,
             shard: 0,

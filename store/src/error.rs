@@ -1,4 +1,4 @@
-//! What can go wrong in a store.
+//! What can go wrong in a store, and what an error of the driver means for whoever asked.
 
 use crate::model::RunId;
 
@@ -43,7 +43,29 @@ pub enum StoreError {
     /// Settings of the database are weaker than an acknowledgement promises.
     #[error("durability: {0}")]
     Durability(String),
+    /// The database cannot be used as it is: another address, a newer schema.
+    #[error("database: {0}")]
+    Database(String),
     /// The data directory is in use, cannot be created, or holds a newer schema.
     #[error("data directory: {0}")]
     DataDir(String),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) => match database.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+                Some(database) => crate::postgres::error::of_database(database),
+                None => crate::sqlite::error::of_database(database.as_ref()),
+            },
+            sqlx::Error::Encode(_)
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            | sqlx::Error::RowNotFound
+            | sqlx::Error::TypeNotFound { .. } => Self::Data(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
 }

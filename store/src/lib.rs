@@ -1,12 +1,20 @@
 //! What gradwatch keeps: runs, segments, steps, readings, rollups, events and the marks that make an acknowledgement
 //! true. [`Store`] speaks domain types; this is the only crate of the workspace that knows SQL.
 
+mod backend;
+mod bulk_columns;
+mod codec;
+mod declaration;
 mod error;
 pub mod lineage;
 mod model;
+pub mod postgres;
 mod query;
+mod sql;
 pub mod sqlite;
 mod store;
+
+use std::{path::Path, sync::Arc};
 
 pub use error::StoreError;
 pub use model::{
@@ -20,3 +28,14 @@ pub use query::{
     StepQuery,
 };
 pub use store::{Durability, Store};
+
+/// Opens the store that the settings ask for: PostgreSQL where there is a URL, else SQLite in a directory.
+///
+/// # Errors
+/// As [`postgres::PostgresStore::open`] and [`sqlite::SqliteStore::open`].
+pub async fn open(database_url: Option<&str>, data_dir: &Path) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match database_url {
+        Some(url) => Arc::new(postgres::PostgresStore::open(url).await?),
+        None => Arc::new(sqlite::SqliteStore::open(data_dir).await?),
+    })
+}

@@ -53,6 +53,8 @@ fn commit(owner_epoch: u64, edge: EdgeReading) -> RunCommit {
     RunCommit {
         run_id: run_id(),
         owner_epoch,
+        after_commit: 0,
+        commit_number: 0,
         marks: vec![MarkMove { segment: 1, shard: 0, from_seq: 0, to_seq: 1, keep_from_seq: 1 }],
         steps: vec![StepRow {
             segment: 1,
@@ -113,7 +115,7 @@ async fn a_directory_keeps_everything() {
     assert_eq!(store.readings(&query).await.unwrap().items[0].row.edge, edge());
     let again = store.take_ownership(run_id()).await.unwrap();
     assert_eq!(again.owner_epoch, first.owner_epoch + 1);
-    assert_eq!(again.segments[0].1[0].committed_seq, 1);
+    assert_eq!(store.shard_marks(run_id(), 1).await.unwrap()[0].committed_seq, 1);
     // The owner of before the restart is no longer one.
     let late = store.commit(&[commit(first.owner_epoch, edge())]).await;
     assert!(matches!(late, Err(StoreError::OwnershipLost(_))));
@@ -189,7 +191,7 @@ async fn a_commit_that_is_given_up_holds_nothing() {
     }
     let landed = store.take_ownership(run_id()).await.unwrap();
     let answer = store.commit(&[commit(landed.owner_epoch, edge())]).await;
-    match landed.segments[0].1[0].committed_seq {
+    match store.shard_marks(run_id(), 1).await.unwrap()[0].committed_seq {
         0 => assert_eq!(answer.unwrap().0, 1),
         _ => assert!(matches!(answer, Err(StoreError::OwnershipLost(_)))),
     }

@@ -41,7 +41,7 @@ impl Ended {
 pub fn command(dir: &Path) -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("GRADWATCH_") {
+        if name.to_string_lossy().starts_with("GRADWATCH_") || name == "DATABASE_URL" {
             command.env_remove(name);
         }
     }

@@ -8,6 +8,8 @@ use std::{
     thread,
 };
 
+use crate::place::Place;
+
 /// `gradwatch serve` on a data directory.
 pub struct ServerProcess {
     child: Child,
@@ -17,7 +19,22 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// Starts and waits until it listens. `address` with port 0 takes any free port.
     pub fn start(data_dir: &Path, address: SocketAddr) -> Self {
-        let mut child = Command::new(binary())
+        Self::start_on(data_dir, None, address)
+    }
+
+    /// The same where a test keeps its data.
+    pub fn start_in(place: &Place, address: SocketAddr) -> Self {
+        Self::start_on(place.data_dir(), place.database_url(), address)
+    }
+
+    fn start_on(data_dir: &Path, database_url: Option<&str>, address: SocketAddr) -> Self {
+        let mut command = Command::new(binary());
+        // Not what whoever runs the tests may have set for something else.
+        command.env_remove("DATABASE_URL").env_remove("GRADWATCH_DATABASE_URL");
+        if let Some(database_url) = database_url {
+            command.env("DATABASE_URL", database_url);
+        }
+        let mut child = command
             .args(["serve", "--listen", &address.to_string(), "--data-dir"])
             .arg(data_dir)
             .env("GRADWATCH_LOG__FORMAT", "json")

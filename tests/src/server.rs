@@ -2,15 +2,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use crate::{
+    place::{Backend, Place},
+    rest::Rest,
+};
 use gradwatch_server::{Drained, ServerHandle, config::Config, serve};
-use tempfile::TempDir;
 
-use crate::rest::Rest;
-
-/// A server on a free port with a data directory of its own.
+/// A server on a free port with a store of its own.
 pub struct TestServer {
     handle: ServerHandle,
-    data_dir: TempDir,
+    place: Place,
     config: Config,
 }
 
@@ -20,13 +21,22 @@ impl TestServer {
         Self::start_with(|_| {}).await
     }
 
+    /// Starts with the defaults on a backend.
+    pub async fn start_on(backend: Backend) -> Self {
+        Self::start_in(Place::new(backend), |_| {}).await
+    }
+
     /// Starts with changed settings.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
-        let data_dir = tempfile::tempdir().expect("a temporary directory");
-        let mut config = Config::embedded(any_port(), data_dir.path()).expect("the defaults are valid");
+        Self::start_in(Place::new(Backend::Sqlite), change).await
+    }
+
+    async fn start_in(place: Place, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::embedded(any_port(), place.data_dir()).expect("the defaults are valid");
+        config.database_url = place.database_url().map(Into::into);
         change(&mut config);
         let handle = serve(config.clone()).await.expect("the server starts");
-        Self { handle, data_dir, config }
+        Self { handle, place, config }
     }
 
     /// Shuts down and starts again on the same data and port.
@@ -36,9 +46,9 @@ impl TestServer {
 
     /// Shuts down; what is left can be started again.
     pub async fn stop(self) -> (Drained, StoppedServer) {
-        let Self { handle, data_dir, mut config } = self;
+        let Self { handle, place, mut config } = self;
         config.listen = handle.address();
-        (handle.shutdown().await, StoppedServer { data_dir, config })
+        (handle.shutdown().await, StoppedServer { place, config })
     }
 
     /// Where it listens.
@@ -69,16 +79,16 @@ impl TestServer {
 
 /// The data and settings of a server that was shut down.
 pub struct StoppedServer {
-    data_dir: TempDir,
+    place: Place,
     config: Config,
 }
 
 impl StoppedServer {
     /// Starts again on the same data and port.
     pub async fn start(self) -> TestServer {
-        let Self { data_dir, config } = self;
+        let Self { place, config } = self;
         let handle = serve(config.clone()).await.expect("the server starts again");
-        TestServer { handle, data_dir, config }
+        TestServer { handle, place, config }
     }
 }
 

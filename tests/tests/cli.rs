@@ -41,6 +41,14 @@ fn valid_settings_are_valid() {
     assert_eq!(shown["retention"]["days"], 6);
     assert_eq!(shown["listen"], "127.0.0.1:3333");
 
+    // Passwords are not shown, and of two addresses the one that means us wins.
+    let variables =
+        [("DATABASE_URL", "postgres://u:secret@a/d"), ("GRADWATCH_DATABASE_URL", "postgres://u:secret@b/d")];
+    for (count, host) in [(1, "a"), (2, "b")] {
+        let shown = gradwatch(dir.path(), &variables[..count], &["config", "show", "--json"]).with(OK);
+        assert_eq!(shown.json()["database_url"], format!("postgres://u:***@{host}/d"));
+    }
+
     // What is shown, and what is documented, can be read again.
     for show in ["show", "default"] {
         let ended = gradwatch(dir.path(), &[], &["config", show]).with(OK);
@@ -75,6 +83,7 @@ fn a_bad_setting_is_named_wherever_it_comes_from() {
     let variables = [
         ("GRADWATCH_LIVENESS__HEARTBEAT_MS", "0", "liveness.heartbeat_ms"),
         ("GRADWATCH_SHUTDOWN_DEADLINE_S", "soon", "shutdown_deadline_s"),
+        ("DATABASE_URL", "mysql://u:secret@h/d", "database_url"),
         ("GRADWATCH_LISTN", "127.0.0.1:1", "listn"),
         ("GRADWATCH_LOG__FORMAT", "xml", "log.format"),
     ];

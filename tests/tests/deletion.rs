@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use gradwatch_tests::{
-    Job, JobOptions, Offline, PATIENCE, Peer, Rest, TENSOR, TestServer, assert_readings, exact_sketches, open_request,
-    random_walk, rows, spec,
+    Backend, Job, JobOptions, Offline, PATIENCE, Peer, Rest, TENSOR, TestServer, assert_readings, exact_sketches,
+    on_both_backends, open_request, random_walk, rows, spec,
 };
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use tonic::Code;
 use uuid::Uuid;
+
+on_both_backends!(a_run_deleted_while_its_job_streams_stays_gone,);
 
 const BEFORE: u64 = 50;
 const AFTER: u64 = 150;
@@ -49,9 +51,8 @@ async fn assert_undisturbed(rest: &Rest, run_id: Uuid, parameters: &[Vec<f32>]) 
     assert_eq!(disturbed, Vec::<Value>::new());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_deleted_while_its_job_streams_stays_gone() {
-    let server = TestServer::start().await;
+async fn a_run_deleted_while_its_job_streams_stays_gone(backend: Backend) {
+    let server = TestServer::start_on(backend).await;
     let rest = server.rest();
     let options = options();
     let parameters = random_walk(11, (BEFORE + AFTER) as usize, options.len);

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use gradwatch_proto::v1::{self, Frame, client_message, server_message::Message};
 use gradwatch_tests::{
-    PATIENCE, Peer, PeerStream, Rest, TestServer, any_port, frame, next_attempt, open_request, spec,
+    Backend, PATIENCE, Peer, PeerStream, Rest, TestServer, any_port, frame, next_attempt, on_both_backends,
+    open_request, spec,
 };
 use http::Method;
 use serde_json::Value;
@@ -17,6 +18,8 @@ use tokio::{
 };
 use tonic::Code;
 use tonic_types::StatusExt;
+
+on_both_backends!(frames_at_or_below_the_mark_are_counted_and_dropped, overlapping_batches_are_cut_at_the_mark,);
 
 fn batch(from_seq: u64, to_seq: u64) -> Vec<Frame> {
     (from_seq..=to_seq).map(|seq| frame(seq, seq)).collect()
@@ -53,9 +56,8 @@ async fn assert_stored_once(rest: &Rest, run_id: &str, last_step: u64) {
     assert_eq!(counter(rest, "gradwatch_unique_violations_total").await, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn frames_at_or_below_the_mark_are_counted_and_dropped() {
-    let server = TestServer::start().await;
+async fn frames_at_or_below_the_mark_are_counted_and_dropped(backend: Backend) {
+    let server = TestServer::start_on(backend).await;
     let rest = server.rest();
     let mut peer = Peer::connect(&server.url()).await;
     let request = open_request(spec());
@@ -87,9 +89,8 @@ async fn frames_at_or_below_the_mark_are_counted_and_dropped() {
     assert_eq!(counter(&rest, "gradwatch_readings_total").await, 21);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn overlapping_batches_are_cut_at_the_mark() {
-    let server = TestServer::start().await;
+async fn overlapping_batches_are_cut_at_the_mark(backend: Backend) {
+    let server = TestServer::start_on(backend).await;
     let rest = server.rest();
     let mut peer = Peer::connect(&server.url()).await;
     let request = open_request(spec());

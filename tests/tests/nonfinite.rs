@@ -1,8 +1,15 @@
 //! Promise 6: NaN and infinity are stored and flagged; they never poison a window, another group, or a chart.
 
 use gradwatch_proto::v1::{self, Frame, NonFinite, payload::Body};
-use gradwatch_tests::{Peer, Rest, TestServer, frame, group_spec, open_request, payload_f32, spec};
+use gradwatch_tests::{
+    Backend, Peer, Rest, TestServer, frame, group_spec, on_both_backends, open_request, payload_f32, spec,
+};
 use serde_json::{Value, json};
+
+on_both_backends!(
+    what_is_not_finite_is_stored_and_flagged_and_stays_in_its_group,
+    a_stretch_goes_on_over_a_restart_of_the_server,
+);
 
 const LAST_STEP: u64 = 30;
 
@@ -66,9 +73,8 @@ fn steps_of(rows: &[Value]) -> Vec<u64> {
     rows.iter().map(|row| row["step"].as_u64().expect("a step")).collect()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_finite_is_stored_and_flagged_and_stays_in_its_group() {
-    let server = TestServer::start().await;
+async fn what_is_not_finite_is_stored_and_flagged_and_stays_in_its_group(backend: Backend) {
+    let server = TestServer::start_on(backend).await;
     let rest = server.rest();
     let mut peer = Peer::connect(&server.url()).await;
     let clean_run = stream(&mut peer, (1..=LAST_STEP).map(clean)).await;
@@ -172,9 +178,8 @@ async fn what_is_not_finite_is_stored_and_flagged_and_stays_in_its_group() {
     assert_eq!(plain["items"][1]["points"].as_array().map(Vec::len), Some(finite.len()));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stretch_goes_on_over_a_restart_of_the_server() {
-    let server = TestServer::start().await;
+async fn a_stretch_goes_on_over_a_restart_of_the_server(backend: Backend) {
+    let server = TestServer::start_on(backend).await;
     let mut peer = Peer::connect(&server.url()).await;
     let request = open_request(v1::StreamSpec { groups: vec![group_spec("a"), group_spec("b")], ..spec() });
     let (mut stream, _) = peer.open(&request).await.unwrap();

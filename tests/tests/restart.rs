@@ -4,11 +4,18 @@ use std::time::Duration;
 
 use gradwatch_proto::v1::{self, server_message};
 use gradwatch_tests::{
-    Job, JobOptions, Offline, PATIENCE, Peer, Rest, ServerProcess, TENSOR, TestServer, any_port, assert_detected,
-    assert_readings, exact_sketches, frame, group_spec, open_request, payload_f32, random_walk, rows, spec,
+    Backend, Job, JobOptions, Offline, PATIENCE, Peer, Place, Rest, ServerProcess, TENSOR, TestServer, any_port,
+    assert_detected, assert_readings, exact_sketches, frame, group_spec, on_both_backends, open_request, payload_f32,
+    random_walk, rows, spec,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+on_both_backends!(
+    a_graceful_restart_leaves_no_trace,
+    sigkill_at_any_moment_leaves_no_trace,
+    a_killed_server_keeps_every_acknowledged_frame,
+);
 
 const STEPS: u64 = 220;
 
@@ -96,11 +103,10 @@ async fn comparable(rest: &Rest, run_id: Uuid, path: &str) -> Vec<Value> {
     items
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_graceful_restart_leaves_no_trace() {
+async fn a_graceful_restart_leaves_no_trace(backend: Backend) {
     let made = Made::new(&[("all", 1)], STEPS);
-    let undisturbed = TestServer::start().await;
-    let mut server = TestServer::start().await;
+    let undisturbed = TestServer::start_on(backend).await;
+    let mut server = TestServer::start_on(backend).await;
     let mut job = Job::open(&server.url(), &made.options);
     let mut twin = Job::open(&undisturbed.url(), &made.options);
     let (run_id, twin_id) = (job.run_id(), twin.run_id());
@@ -126,10 +132,10 @@ async fn a_graceful_restart_leaves_no_trace() {
 }
 
 /// Streams a made job to a server that is killed again and again, at moments that `seed` draws.
-async fn survives_kills(groups: &[(&'static str, u64)], steps: u64, kills: u64, seed: u64) {
+async fn survives_kills(backend: Backend, groups: &[(&'static str, u64)], steps: u64, kills: u64, seed: u64) {
     let made = Made::new(groups, steps);
-    let data_dir = tempfile::tempdir().expect("a temporary directory");
-    let mut server = ServerProcess::start(data_dir.path(), any_port());
+    let place = Place::new(backend);
+    let mut server = ServerProcess::start_in(&place, any_port());
     let address = server.address();
     let mut job = Job::open(&server.url(), &made.options);
     let run_id = job.run_id();
@@ -148,26 +154,25 @@ async fn survives_kills(groups: &[(&'static str, u64)], steps: u64, kills: u64, 
                 tokio::time::sleep(Duration::from_micros(moments.below(3_000))).await;
             }
             server.kill();
-            server = ServerProcess::start(data_dir.path(), address);
+            server = ServerProcess::start_in(&place, address);
         }
     }
     job.close().await;
     server.kill();
-    server = ServerProcess::start(data_dir.path(), address);
+    server = ServerProcess::start_in(&place, address);
     made.assert_undisturbed(&Rest::new(&server.url()), run_id).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sigkill_at_any_moment_leaves_no_trace() {
+async fn sigkill_at_any_moment_leaves_no_trace(backend: Backend) {
     for seed in [1, 2, 3] {
-        survives_kills(&[("all", 1)], STEPS, 6, seed).await;
+        survives_kills(backend, &[("all", 1)], STEPS, 6, seed).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigkill_with_a_group_that_is_seldom_submitted_leaves_no_trace() {
     // Long enough for the seldom group's detectors to have a past.
-    survives_kills(&[("often", 1), ("seldom", 5)], 1_000, 8, 4).await;
+    survives_kills(Backend::Sqlite, &[("often", 1), ("seldom", 5)], 1_000, 8, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -311,10 +316,9 @@ async fn a_frame_that_was_rejected_is_not_in_the_windows_after_a_restart_either(
     assert_eq!(outcomes[1], outcomes[0]);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_server_keeps_every_acknowledged_frame() {
-    let data_dir = tempfile::tempdir().expect("a temporary directory");
-    let mut server = ServerProcess::start(data_dir.path(), any_port());
+async fn a_killed_server_keeps_every_acknowledged_frame(backend: Backend) {
+    let place = Place::new(backend);
+    let mut server = ServerProcess::start_in(&place, any_port());
     let mut moments = Moments(9);
     let mut requests = Vec::new();
     for _ in 0..6 {
@@ -325,7 +329,7 @@ async fn a_killed_server_keeps_every_acknowledged_frame() {
         stream.frames((1..=100).map(|seq| frame(seq, seq)).collect()).await;
         let acknowledged = last_acknowledged(&mut stream, enough).await;
         server.kill();
-        server = ServerProcess::start(data_dir.path(), server.address());
+        server = ServerProcess::start_in(&place, server.address());
         requests.push((request, acknowledged));
     }
     let rest = Rest::new(&server.url());

@@ -2,11 +2,16 @@
 
 use gradwatch_proto::v1::OpenRunRequest;
 use gradwatch_tests::{
-    Job, JobOptions, Peer, Rest, SseStream, TestServer, frame, next_attempt, open_request, payload_f32, random_walk,
-    spec, violated_field,
+    Backend, Job, JobOptions, Peer, Rest, SseStream, TestServer, frame, next_attempt, on_both_backends, open_request,
+    payload_f32, random_walk, spec, violated_field,
 };
 use serde_json::Value;
 use tonic::Code;
+
+on_both_backends!(
+    a_job_that_goes_back_keeps_both_histories,
+    late_frames_of_a_rewound_attempt_are_kept_and_fire_nothing,
+);
 
 /// (segment, step) of rows.
 fn places(rows: &[Value]) -> Vec<(u64, u64)> {
@@ -38,9 +43,8 @@ async fn messages(stream: &mut SseStream, count: usize) -> Vec<Value> {
     found
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_job_that_goes_back_keeps_both_histories() {
-    let server = TestServer::start().await;
+async fn a_job_that_goes_back_keeps_both_histories(backend: Backend) {
+    let server = TestServer::start_on(backend).await;
     let rest = server.rest();
     let options = JobOptions::default();
     let (first, second) = (random_walk(1, 300, options.len), random_walk(2, 400, options.len));
@@ -111,9 +115,8 @@ async fn events(rest: &Rest, run_id: &str) -> Vec<Value> {
     rest.all(&format!("/api/v1/runs/{run_id}/events?segment=all")).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn late_frames_of_a_rewound_attempt_are_kept_and_fire_nothing() {
-    let server = TestServer::start().await;
+async fn late_frames_of_a_rewound_attempt_are_kept_and_fire_nothing(backend: Backend) {
+    let server = TestServer::start_on(backend).await;
     let rest = server.rest();
     let mut peer = Peer::connect(&server.url()).await;
 

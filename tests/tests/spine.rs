@@ -1,11 +1,14 @@
 //! The whole way of the data, with nothing going wrong: what a job streams is what the API answers, to the bit.
 
 use gradwatch_tests::{
-    Job, JobOptions, LEARNING_RATE, Offline, PATIENCE, Peer, Rest, SseEvent, SseStream, TENSOR, TestServer,
-    assert_detected, assert_readings, exact_sketches, frame, loss, open_request, random_walk, rows, spec,
+    Backend, Job, JobOptions, LEARNING_RATE, Offline, PATIENCE, Peer, Rest, SseEvent, SseStream, TENSOR, TestServer,
+    assert_detected, assert_readings, exact_sketches, frame, loss, on_both_backends, open_request, random_walk, rows,
+    spec,
 };
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
+
+on_both_backends!(what_was_streamed_is_what_is_read, deletion_leaves_nothing,);
 
 const STEPS: u64 = 120;
 
@@ -24,9 +27,8 @@ fn made() -> Made {
     Made { options, parameters, expected }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_streamed_is_what_is_read() {
-    let server = TestServer::start().await;
+async fn what_was_streamed_is_what_is_read(backend: Backend) {
+    let server = TestServer::start_on(backend).await;
     let made = made();
     let mut job = Job::open(&server.url(), &made.options);
     let run_id = job.run_id();
@@ -216,9 +218,8 @@ async fn live_streams_say_the_same_and_resume_without_loss() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deletion_leaves_nothing() {
-    let server = TestServer::start().await;
+async fn deletion_leaves_nothing(backend: Backend) {
+    let server = TestServer::start_on(backend).await;
     let rest = server.rest();
     let mut peer = Peer::connect(&server.url()).await;
     let request = open_request(spec());

@@ -1,5 +1,7 @@
 //! Repository chores. `cargo xtask lint` and `cargo xtask test` are what CI runs.
 
+mod postgres;
+
 use std::{
     env,
     path::{Path, PathBuf},
@@ -42,6 +44,7 @@ fn main() -> Result<()> {
 }
 
 fn test(arguments: &[String]) -> Result<()> {
+    postgres::install_if_missing()?;
     // End-to-end tests start the real binary; `cargo test` builds it only for its own package.
     cargo(["build", "--package", "gradwatch-server", "--bin", "gradwatch"])?;
     let mut all = vec!["test", "--workspace"];
@@ -79,6 +82,7 @@ fn one_version_each() -> Result<()> {
 }
 
 fn bench() -> Result<()> {
+    postgres::install_if_missing()?;
     // The last one starts the real binary.
     cargo(["build", "--release", "--package", "gradwatch-server", "--bin", "gradwatch"])?;
     for (package, name) in [

@@ -160,7 +160,7 @@ impl Actor {
         let store = &self.shared.store;
         let owned = store.take_ownership(self.run_id).await?;
         let scalar_names = store.scalar_names(self.run_id).await?;
-        let segments: Vec<Segment> = owned.segments.into_iter().map(|(segment, _)| segment).collect();
+        let segments = owned.segments;
         let rhythm = load::rhythm(store.as_ref(), self.run_id, &segments).await?;
         Ok(RunOwner::new(OwnerParts {
             owner_epoch: owned.owner_epoch,

@@ -61,6 +61,8 @@ pub(crate) struct RunOwner {
     run_id: RunId,
     project: Arc<str>,
     owner_epoch: u64,
+    /// How many commits this owner has handed over.
+    commits: u64,
     state: RunState,
     regime: Regime,
     scalar_names: BTreeSet<String>,
@@ -93,6 +95,7 @@ impl RunOwner {
             run_id: parts.run.run_id,
             project: parts.run.project.into(),
             owner_epoch: parts.owner_epoch,
+            commits: 0,
             state: parts.run.state,
             regime: parts.run.regime,
             scalar_names: parts.scalar_names.into_iter().collect(),
@@ -349,13 +352,17 @@ impl RunOwner {
         }
     }
 
-    fn settlement(&mut self, commit: RunCommit, permits: Vec<Permit>) -> Option<Settlement> {
+    /// Invariant: an owner's commits are numbered without a gap, so that one whose answer was lost never lands twice.
+    fn settlement(&mut self, mut commit: RunCommit, permits: Vec<Permit>) -> Option<Settlement> {
         let empty = commit.marks.is_empty()
             && commit.events.is_empty()
             && commit.patch == RunPatch { counters: RunCounters::default(), ..RunPatch::default() };
         if empty {
             return None;
         }
+        commit.after_commit = self.commits;
+        self.commits += 1;
+        commit.commit_number = self.commits;
         let advances = commit.marks.iter().filter_map(|mark| {
             let held = self.attempts.get(&mark.segment)?;
             Some(MarkAdvance {

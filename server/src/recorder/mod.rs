@@ -256,6 +256,8 @@ fn with_wall_times(readings: Vec<ReadingRow>, steps: &[StepRow]) -> Vec<Reading>
 
 /// Appends a later commit of the same owner.
 fn merge(commit: &mut RunCommit, later: RunCommit) {
+    debug_assert_eq!(commit.commit_number, later.after_commit, "an owner's commits follow each other");
+    commit.commit_number = later.commit_number;
     for mark in later.marks {
         let same = |it: &&mut gradwatch_store::MarkMove| it.segment == mark.segment && it.shard == mark.shard;
         match commit.marks.iter_mut().find(same) {

@@ -205,6 +205,11 @@ pub struct RunCommit {
     pub run_id: RunId,
     /// The committing owner's epoch: a commit of a replaced owner changes nothing.
     pub owner_epoch: u64,
+    /// The number that the run's last commit must have: the owner counts its commits from 1, and 0 says that it has none.
+    /// So a commit whose answer was lost never lands twice, also when it moves no mark.
+    pub after_commit: u64,
+    /// This commit's own number.
+    pub commit_number: u64,
     /// Marks to move, at most one per (segment, shard).
     pub marks: Vec<MarkMove>,
     /// Steps.
@@ -224,12 +229,14 @@ pub struct RunCommit {
 }
 
 impl RunCommit {
-    /// A commit that changes nothing yet.
+    /// A commit that changes nothing yet, and takes no number.
     #[must_use]
     pub fn new(run_id: RunId, owner_epoch: u64) -> Self {
         Self {
             run_id,
             owner_epoch,
+            after_commit: 0,
+            commit_number: 0,
             marks: Vec::new(),
             steps: Vec::new(),
             readings: Vec::new(),

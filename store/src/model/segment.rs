@@ -223,8 +223,8 @@ pub struct OwnedRun {
     pub run: Run,
     /// Goes into every commit of this owner; a newer owner has a higher one.
     pub owner_epoch: u64,
-    /// Its segments with their shards' marks, by segment number.
-    pub segments: Vec<(Segment, Vec<ShardMark>)>,
+    /// Its segments, by number.
+    pub segments: Vec<Segment>,
 }
 
 impl OwnedRun {

@@ -3,12 +3,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use sqlx::{
-    Arguments, AssertSqlSafe, Encode, Sqlite, SqliteConnection, Type,
-    sqlite::{SqliteArguments, SqliteRow},
-};
+use sqlx::{AssertSqlSafe, SqliteConnection, sqlite::SqliteRow};
 
-use crate::error::StoreError;
+use super::values::SqliteValues;
+use crate::{backend::Bulk, bulk_columns::bulk_columns, error::StoreError};
 
 /// Rows of the largest chunk: 2^6.
 const LARGEST_CHUNK_LOG2: usize = 6;
@@ -16,8 +14,81 @@ const LARGEST_CHUNK_LOG2: usize = 6;
 /// SQLite's limit of parameters in one statement (`SQLITE_MAX_VARIABLE_NUMBER`).
 const MAX_PARAMETERS: usize = 32_766;
 
+/// The statement over many rows that is meant.
+pub(super) fn of(bulk: Bulk) -> &'static Rows {
+    match bulk {
+        Bulk::ClaimRuns => &CLAIM_RUNS,
+        Bulk::MoveMarks => &MOVE_MARKS,
+        Bulk::FindSegments => &FIND_SEGMENTS,
+        Bulk::InsertSteps => &INSERT_STEPS,
+        Bulk::InsertReadings => &INSERT_READINGS,
+        Bulk::InsertRollups => &INSERT_ROLLUPS,
+        Bulk::InsertEvents => &INSERT_EVENTS,
+        Bulk::UpdateFollowers => &UPDATE_FOLLOWERS,
+        Bulk::InsertFollowers => &INSERT_FOLLOWERS,
+        Bulk::InsertScalarNames => &INSERT_SCALAR_NAMES,
+    }
+}
+
+static CLAIM_RUNS: Rows = Rows::new(
+    "UPDATE runs SET
+         owner_commits = claim.column4,
+         state = coalesce(claim.column5, state),
+         regime = coalesce(claim.column6, regime),
+         last_step = coalesce(claim.column7, last_step),
+         last_seen_us = coalesce(claim.column8, last_seen_us),
+         steps_count = steps_count + claim.column9,
+         rejected_count = rejected_count + claim.column10,
+         dropped_count = dropped_count + claim.column11,
+         incomplete_count = incomplete_count + claim.column12,
+         nonfinite_count = nonfinite_count + claim.column13
+     FROM (VALUES",
+    13,
+    ") AS claim
+     WHERE runs.run_id = claim.column1 AND runs.owner_epoch = claim.column2 AND runs.owner_commits = claim.column3
+       AND NOT runs.deleting
+     RETURNING run_id",
+);
+
+static MOVE_MARKS: Rows = Rows::new(
+    "UPDATE shard_marks SET committed_seq = move.column5, keep_from_seq = move.column6 FROM (VALUES",
+    6,
+    ") AS move
+     WHERE shard_marks.run_id = move.column1 AND shard_marks.segment = move.column2
+       AND shard_marks.shard = move.column3 AND shard_marks.committed_seq = move.column4
+     RETURNING run_id, segment, shard",
+);
+
+static FIND_SEGMENTS: Rows =
+    Rows::new("SELECT run_id, segment FROM segments WHERE (run_id, segment) IN (VALUES", 2, ")");
+
+static UPDATE_FOLLOWERS: Rows = Rows::new(
+    "UPDATE follower_snapshots SET step = new.column6, state = new.column7 FROM (VALUES",
+    7,
+    ") AS new
+     WHERE follower_snapshots.run_id = new.column1 AND follower_snapshots.segment = new.column2
+       AND follower_snapshots.group_name = new.column3 AND follower_snapshots.kind = new.column4
+       AND follower_snapshots.window = new.column5
+     RETURNING run_id, segment, group_name, kind, window",
+);
+
+static INSERT_STEPS: Rows = Rows::new(concat!("INSERT INTO steps (", bulk_columns!(steps), ") VALUES"), 12, "");
+
+static INSERT_READINGS: Rows =
+    Rows::new(concat!("INSERT INTO edge_readings (", bulk_columns!(edge_readings), ") VALUES"), 50, "");
+
+static INSERT_ROLLUPS: Rows = Rows::new(concat!("INSERT INTO rollups (", bulk_columns!(rollups), ") VALUES"), 14, "");
+
+static INSERT_EVENTS: Rows = Rows::new(concat!("INSERT INTO events (", bulk_columns!(events), ") VALUES"), 12, "");
+
+static INSERT_FOLLOWERS: Rows =
+    Rows::new(concat!("INSERT INTO follower_snapshots (", bulk_columns!(follower_snapshots), ") VALUES"), 7, "");
+
+static INSERT_SCALAR_NAMES: Rows =
+    Rows::new(concat!("INSERT INTO scalar_names (", bulk_columns!(scalar_names), ") VALUES"), 2, "");
+
 /// A statement with a list of rows in its middle: `head (?,…),(?,…) tail`.
-pub(super) struct Bulk {
+pub(super) struct Rows {
     head: &'static str,
     columns: usize,
     tail: &'static str,
@@ -25,20 +96,9 @@ pub(super) struct Bulk {
     texts: OnceLock<Vec<Arc<str>>>,
 }
 
-/// The values of one chunk.
-#[derive(Default)]
-pub(super) struct Values(SqliteArguments);
-
-impl Values {
-    /// Adds the next value of a row.
-    pub(super) fn push<'a, T: Encode<'a, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> Result<(), StoreError> {
-        self.0.add(value).map_err(|error| StoreError::Data(error.to_string()))
-    }
-}
-
-impl Bulk {
+impl Rows {
     /// A statement whose rows have `columns` values.
-    pub(super) const fn new(head: &'static str, columns: usize, tail: &'static str) -> Self {
+    const fn new(head: &'static str, columns: usize, tail: &'static str) -> Self {
         assert!(columns << LARGEST_CHUNK_LOG2 <= MAX_PARAMETERS, "a chunk has too many parameters");
         Self { head, columns, tail, texts: OnceLock::new() }
     }
@@ -58,7 +118,7 @@ impl Bulk {
         &self,
         connection: &mut SqliteConnection,
         rows: &[T],
-        mut encode: impl FnMut(&T, &mut Values) -> Result<(), StoreError>,
+        encode: impl Fn(&T, &mut SqliteValues) -> Result<(), StoreError>,
     ) -> Result<Vec<SqliteRow>, StoreError> {
         let mut returned = Vec::new();
         let mut rest = rows;
@@ -67,14 +127,14 @@ impl Bulk {
             let chunk_log2 = (rest.len().ilog2() as usize).min(LARGEST_CHUNK_LOG2);
             let (chunk, behind) = rest.split_at(1 << chunk_log2);
             rest = behind;
-            let mut values = Values::default();
-            values.0.reserve(chunk.len() * self.columns, 0);
+            let mut values = SqliteValues::default();
+            values.reserve(chunk.len() * self.columns);
             for row in chunk {
                 encode(row, &mut values)?;
             }
-            debug_assert_eq!(values.0.len(), chunk.len() * self.columns, "{}", self.head);
+            debug_assert_eq!(values.count(), chunk.len() * self.columns, "{}", self.head);
             // Safe: head and tail are constants of this crate, the rest is question marks.
-            let statement = sqlx::query_with(AssertSqlSafe(self.text(chunk_log2)), values.0);
+            let statement = sqlx::query_with(AssertSqlSafe(self.text(chunk_log2)), values.into_arguments());
             returned.extend(statement.fetch_all(&mut *connection).await?);
         }
         Ok(returned)

@@ -19,23 +19,8 @@ mod primary_code {
     pub(super) const RANGE: i32 = 25;
 }
 
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        match &error {
-            sqlx::Error::Database(database) => of_database(database.as_ref()),
-            sqlx::Error::Encode(_)
-            | sqlx::Error::Decode(_)
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::ColumnIndexOutOfBounds { .. }
-            | sqlx::Error::RowNotFound
-            | sqlx::Error::TypeNotFound { .. } => Self::Data(error.to_string()),
-            _ => Self::Unavailable(error.to_string()),
-        }
-    }
-}
-
-fn of_database(error: &dyn DatabaseError) -> StoreError {
+/// What an error that SQLite gave means.
+pub(crate) fn of_database(error: &dyn DatabaseError) -> StoreError {
     let message = error.to_string();
     match error.kind() {
         ErrorKind::UniqueViolation => return StoreError::UniqueViolation(message),

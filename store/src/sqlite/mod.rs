@@ -4,43 +4,24 @@
 //! write-ahead log lets them work at the same time. Every write is one `BEGIN IMMEDIATE` transaction, which is on disk
 //! when it answers: `synchronous` is `FULL`.
 
-mod attempt;
 mod bulk;
-mod changes;
-mod codec;
-mod commit;
-mod error;
-mod events;
+pub(crate) mod error;
 mod open;
-mod overview;
-mod ownership;
-mod purge;
-mod readings;
-mod rollups;
-mod rows;
-mod runs;
-mod series;
-mod steps;
+mod session;
+mod values;
 
-use std::{collections::BTreeMap, fs::File, path::Path};
+use std::{fs::File, path::Path};
 
-use async_trait::async_trait;
 use sqlx::{Sqlite, SqlitePool, Transaction};
 
 use crate::{
+    backend::{Access, Backend, Dialect},
     error::StoreError,
-    model::{
-        Event, FollowerSnapshot, OpenAttempt, OpenedAttempt, OwnedRun, Reading, Run, RunCommit, RunId, Segment,
-        ShardMark, StepRow,
-    },
-    query::{
-        EventQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, SeriesMetric, SeriesPoint, SeriesQuery,
-        StepQuery,
-    },
-    store::{Durability, Store},
+    store::Durability,
 };
+use session::SqliteSession;
 
-/// A [`Store`] in `gradwatch.db` of a data directory, which it holds alone while it is open.
+/// A [`Store`](crate::Store) in `gradwatch.db` of a data directory, which it holds alone while it is open.
 pub struct SqliteStore {
     /// The one connection that writes.
     writer: SqlitePool,
@@ -66,97 +47,47 @@ impl SqliteStore {
     }
 }
 
-#[async_trait]
-impl Store for SqliteStore {
-    async fn open_attempt(&self, open: &OpenAttempt) -> Result<OpenedAttempt, StoreError> {
-        attempt::open_attempt(self, open).await
-    }
+impl Backend for SqliteStore {
+    type Session = SqliteSession;
 
-    async fn take_ownership(&self, run_id: RunId) -> Result<OwnedRun, StoreError> {
-        ownership::take_ownership(self, run_id).await
-    }
+    const DIALECT: Dialect = Dialect {
+        lock_run: None,
+        for_update: "",
+        // How durable a commit is was set on the one connection that writes.
+        number_commit: "UPDATE meta SET commit_seq = commit_seq + 1, last_event_id = last_event_id + $1
+                        RETURNING commit_seq, last_event_id, TRUE AS durable",
+        // CROSS JOIN: from the streams to their readings, never the other way round.
+        latest_readings: "
+            SELECT reading.*, steps.wall_time_us
+            FROM json_each($4) AS stream CROSS JOIN edge_readings AS reading
+                 LEFT JOIN steps USING (run_id, segment, step)
+            WHERE reading.run_id = $1 AND reading.analysis = $3 AND reading.segment = $2
+              AND reading.group_name = stream.value ->> 0 AND reading.kind = stream.value ->> 1
+              AND reading.window = stream.value ->> 2
+              AND reading.step = (
+                  SELECT max(step) FROM edge_readings
+                  WHERE run_id = $1 AND analysis = $3 AND segment = $2 AND group_name = stream.value ->> 0
+                    AND kind = stream.value ->> 1 AND window = stream.value ->> 2)
+            ORDER BY stream.key",
+        has_label: [
+            "EXISTS (SELECT 1 FROM json_each(runs.labels) AS label WHERE label.key = ",
+            " AND label.value = ",
+            ")",
+        ],
+        type_among: ["event_type IN (SELECT value FROM json_each(", "))"],
+        in_ranges: [
+            "EXISTS (SELECT 1 FROM json_each(",
+            ") AS range WHERE events.segment = range.value ->> 0
+               AND (events.step IS NULL OR events.step BETWEEN range.value ->> 1 AND range.value ->> 2))",
+        ],
+    };
 
-    async fn commit(&self, runs: &[RunCommit]) -> Result<(u64, Vec<Vec<u64>>), StoreError> {
-        commit::commit(self, runs).await
-    }
-
-    async fn shard_marks(&self, run_id: RunId, segment: u32) -> Result<Vec<ShardMark>, StoreError> {
-        ownership::shard_marks(self, run_id, segment).await
-    }
-
-    async fn follower_snapshots(&self, run_id: RunId, segment: u32) -> Result<Vec<FollowerSnapshot>, StoreError> {
-        ownership::follower_snapshots(self, run_id, segment).await
-    }
-
-    async fn last_commit_seq(&self) -> Result<u64, StoreError> {
-        commit::last_commit_seq(self).await
-    }
-
-    async fn patch_labels(&self, run_id: RunId, labels: &BTreeMap<String, Option<String>>) -> Result<Run, StoreError> {
-        changes::patch_labels(self, run_id, labels).await
-    }
-
-    async fn mark_deleting(&self, run_id: RunId) -> Result<(), StoreError> {
-        changes::mark_deleting(self, run_id).await
-    }
-
-    async fn deleting_runs(&self) -> Result<Vec<RunId>, StoreError> {
-        purge::deleting_runs(self).await
-    }
-
-    async fn purge(&self, run_id: RunId, max_rows: usize) -> Result<bool, StoreError> {
-        purge::purge(self, run_id, max_rows).await
-    }
-
-    async fn expired_runs(&self, before_us: i64) -> Result<Vec<RunId>, StoreError> {
-        purge::expired_runs(self, before_us).await
-    }
-
-    async fn run(&self, run_id: RunId) -> Result<Run, StoreError> {
-        runs::run(self, run_id).await
-    }
-
-    async fn runs(&self, query: &RunQuery) -> Result<Page<Run>, StoreError> {
-        runs::runs(self, query).await
-    }
-
-    async fn segments(&self, run_id: RunId) -> Result<Vec<Segment>, StoreError> {
-        runs::segments(self, run_id).await
-    }
-
-    async fn steps(&self, query: &StepQuery) -> Result<Page<StepRow>, StoreError> {
-        steps::steps(self, query).await
-    }
-
-    async fn readings(&self, query: &ReadingQuery) -> Result<Page<Reading>, StoreError> {
-        readings::readings(self, query).await
-    }
-
-    async fn latest_readings(&self, run_id: RunId, segment: u32) -> Result<Vec<Reading>, StoreError> {
-        readings::latest_readings(self, run_id, segment).await
-    }
-
-    async fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError> {
-        match &query.metric {
-            SeriesMetric::Edge(metric) => series::series(self, query, metric).await,
-            SeriesMetric::Scalar(name) => steps::series(self, query, name).await,
-        }
-    }
-
-    async fn rollups(&self, query: &SeriesQuery, bucket_steps: u64) -> Result<Vec<RollupPoint>, StoreError> {
-        rollups::rollups(self, query, bucket_steps).await
-    }
-
-    async fn scalar_names(&self, run_id: RunId) -> Result<Vec<String>, StoreError> {
-        steps::scalar_names(self, run_id).await
-    }
-
-    async fn events(&self, query: &EventQuery) -> Result<Page<Event>, StoreError> {
-        events::events(self, query).await
-    }
-
-    async fn overview(&self, project: Option<&str>) -> Result<Overview, StoreError> {
-        overview::overview(self, project).await
+    async fn session(&self, access: Access) -> Result<SqliteSession, StoreError> {
+        Ok(match access {
+            Access::Write => SqliteSession::Transaction(self.begin().await?),
+            Access::Snapshot => SqliteSession::Transaction(self.readers.begin().await?),
+            Access::Single => SqliteSession::Single(self.readers.acquire().await?),
+        })
     }
 
     async fn durability(&self) -> Result<Durability, StoreError> {

@@ -103,6 +103,73 @@ pub(crate) async fn a_lost_epoch_rolls_back_every_run(store: AnyStore) {
     assert!(matches!(store.commit(&[unknown]).await, Err(StoreError::OwnershipLost(run)) if run == run_id(77)));
 }
 
+/// A commit that moves no mark lands once, also when its answer was lost and it is sent again.
+pub(crate) async fn a_number_is_taken_once(store: AnyStore) {
+    let first = owned(&store, 1).await;
+    let numbered = |after_commit, commit_number| RunCommit {
+        after_commit,
+        commit_number,
+        events: vec![event("run.crashed", 1, None)],
+        ..first.clone()
+    };
+    let lost = |answer| matches!(answer, Err(StoreError::OwnershipLost(run)) if run == run_id(1));
+    store.commit(&[numbered(0, 1)]).await.unwrap();
+    assert!(lost(store.commit(&[numbered(0, 1)]).await), "again");
+    assert!(lost(store.commit(&[numbered(2, 3)]).await), "one is missing");
+    store.commit(&[numbered(1, 4)]).await.unwrap();
+    assert!(lost(store.commit(&[numbered(1, 4)]).await), "again");
+    assert!(lost(store.commit(&[numbered(1, 2)]).await), "a part of it again");
+    assert_eq!(all_events(&store, 1).await.len(), 2);
+    // Runs count for themselves, and one that does not match keeps all others out.
+    let second = owned(&store, 2).await;
+    let other = RunCommit { after_commit: 0, commit_number: 1, events: vec![event("a", 1, None)], ..second };
+    assert!(lost(store.commit(&[other.clone(), numbered(1, 5)]).await));
+    assert!(all_events(&store, 2).await.is_empty());
+    store.commit(&[other, numbered(4, 5)]).await.unwrap();
+    assert_eq!((all_events(&store, 1).await.len(), all_events(&store, 2).await.len()), (3, 1));
+}
+
+pub(crate) async fn an_owner_counts_anew(store: AnyStore) {
+    let numbered = |commit: RunCommit, number| RunCommit { after_commit: number - 1, commit_number: number, ..commit };
+    let first = owned(&store, 1).await;
+    for number in 1..=3 {
+        store.commit(&[numbered(first.clone(), number)]).await.unwrap();
+    }
+    let second = take(&store, 1).await;
+    assert!(matches!(store.commit(&[numbered(second.clone(), 4)]).await, Err(StoreError::OwnershipLost(_))));
+    store.commit(&[numbered(second.clone(), 1)]).await.unwrap();
+    assert!(matches!(store.commit(&[numbered(first, 2)]).await, Err(StoreError::OwnershipLost(_))));
+    store.commit(&[numbered(second, 2)]).await.unwrap();
+}
+
+/// With a mark moved or without.
+pub(crate) async fn rows_need_their_segment(store: AnyStore) {
+    let commit = owned(&store, 1).await;
+    store.open_attempt(&resume(1, 101, 100, 5)).await.unwrap();
+    store.open_attempt(&open(2, 2)).await.unwrap();
+    let mut random = Random(4);
+    for segment in [1, 2] {
+        let number = u64::from(segment);
+        let marks = if segment == 1 { vec![mark(1, 0, 1)] } else { Vec::new() };
+        let readings = vec![reading(segment, number, &mut random)];
+        let rollups = vec![rollup("edge.ratio", segment, 0)];
+        let steps = vec![step(segment, number)];
+        store.commit(&[RunCommit { marks, steps, readings, rollups, ..commit.clone() }]).await.unwrap();
+    }
+    let unknown = [
+        RunCommit { steps: vec![step(3, 1)], ..commit.clone() },
+        RunCommit { readings: vec![reading(3, 1, &mut random)], ..commit.clone() },
+        RunCommit { rollups: vec![rollup("edge.ratio", 3, 0)], ..commit.clone() },
+        RunCommit { events: vec![event("a", 3, None)], ..commit.clone() },
+        // Of another run.
+        RunCommit { steps: vec![step(2, 1)], ..take(&store, 2).await },
+    ];
+    for commit in unknown {
+        let answer = store.commit(&[commit]).await;
+        assert!(matches!(answer, Err(StoreError::Data(_))), "{answer:?}");
+    }
+}
+
 pub(crate) async fn a_unique_violation_rolls_back_every_run(store: AnyStore) {
     let unique = |error: &StoreError| matches!(error, StoreError::UniqueViolation(_));
     rolls_back(store.clone(), |commit| commit.steps.push(step(1, 1)), unique).await;
@@ -147,7 +214,7 @@ pub(crate) async fn marks_and_counters_move(store: AnyStore) {
     // What a patch does not name stays.
     store.commit(&[commit]).await.unwrap();
     let owned = store.take_ownership(run_id(1)).await.unwrap();
-    let marks = &owned.segments[0].1[0];
+    let marks = &store.shard_marks(run_id(1), 1).await.unwrap()[0];
     assert_eq!((marks.committed_seq, marks.keep_from_seq), (9, 6));
     let expected = RunCounters { steps: 3, rejected: 6, dropped: 9, incomplete: 12, nonfinite: 15 };
     assert_eq!(owned.run.counters, expected);

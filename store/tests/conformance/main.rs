@@ -30,9 +30,12 @@ macro_rules! suite {
                 commits::marks_and_counters_move,
                 commits::a_lost_mark_rolls_back_every_run,
                 commits::a_lost_epoch_rolls_back_every_run,
+                commits::a_number_is_taken_once,
+                commits::an_owner_counts_anew,
                 commits::a_unique_violation_rolls_back_every_run,
                 commits::refused_data_rolls_back_every_run,
                 commits::the_sequence_and_event_ids_grow,
+                commits::rows_need_their_segment,
                 commits::a_run_comes_once_in_a_commit,
                 commits::follower_snapshots_are_replaced,
                 commits::concurrent_commits_are_each_whole,
@@ -85,3 +88,11 @@ async fn open_sqlite() -> (std::sync::Arc<dyn gradwatch_store::Store>, tempfile:
 }
 
 suite!(sqlite, crate::open_sqlite);
+
+async fn open_postgres() -> (std::sync::Arc<dyn gradwatch_store::Store>, gradwatch_test_postgres::TestDatabase) {
+    let database = gradwatch_test_postgres::TestDatabase::new();
+    let store = gradwatch_store::postgres::PostgresStore::open(database.url()).await.unwrap();
+    (std::sync::Arc::new(store), database)
+}
+
+suite!(postgres, crate::open_postgres);

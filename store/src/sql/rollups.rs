@@ -1,49 +1,33 @@
 //! Rollups.
 
 use gradwatch_spectral::catalogue::EDGE_METRICS;
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{
-    SqliteStore,
-    bulk::Bulk,
-    codec::{self, bound_i64, finite, to_i64},
-    rows,
-};
+use super::rows;
 use crate::{
+    backend::{Access, Backend, Columns, Session, Statement, Values},
+    codec::{self, bound_i64, finite, to_i64},
     error::StoreError,
     lineage::SegmentRange,
     model::{RollupRow, RunId},
     query::{RollupPoint, SeriesMetric, SeriesQuery},
 };
 
-static INSERT_ROLLUPS: Bulk = Bulk::new(
-    "INSERT INTO rollups (run_id, analysis, metric, group_name, kind, window, segment, bucket_steps, bucket, last_step,
-                          min, max, last, count) VALUES",
-    14,
-    "",
-);
-
-pub(super) async fn insert(connection: &mut SqliteConnection, full: &[(RunId, &RollupRow)]) -> Result<(), StoreError> {
-    INSERT_ROLLUPS
-        .run(connection, full, |(run_id, row), values| {
-            let (group, kind, window) = rows::stream_key(row.stream.as_ref());
-            values.push(run_id.0.as_bytes().as_slice())?;
-            values.push(row.analysis.as_str())?;
-            values.push(row.metric.as_str())?;
-            values.push(group)?;
-            values.push(kind)?;
-            values.push(window)?;
-            values.push(row.segment)?;
-            values.push(to_i64("rollups.bucket_steps", row.bucket_steps)?)?;
-            values.push(to_i64("rollups.bucket", row.bucket)?)?;
-            values.push(to_i64("rollups.last_step", row.last_step)?)?;
-            values.push(finite("rollups.min", row.min)?)?;
-            values.push(finite("rollups.max", row.max)?)?;
-            values.push(finite("rollups.last", row.last)?)?;
-            values.push(to_i64("rollups.count", row.count)?)
-        })
-        .await?;
-    Ok(())
+pub(super) fn encode((run_id, row): &(RunId, &RollupRow), values: &mut impl Values) -> Result<(), StoreError> {
+    let (group, kind, window) = rows::stream_key(row.stream.as_ref());
+    values.uuid(run_id.0)?;
+    values.text(row.analysis.as_str())?;
+    values.text(row.metric.as_str())?;
+    values.text(group)?;
+    values.text(kind)?;
+    values.integer(window)?;
+    values.integer(i64::from(row.segment))?;
+    values.integer(to_i64("rollups.bucket_steps", row.bucket_steps)?)?;
+    values.integer(to_i64("rollups.bucket", row.bucket)?)?;
+    values.integer(to_i64("rollups.last_step", row.last_step)?)?;
+    values.float(finite("rollups.min", row.min)?)?;
+    values.float(finite("rollups.max", row.max)?)?;
+    values.float(finite("rollups.last", row.last)?)?;
+    values.integer(to_i64("rollups.count", row.count)?)
 }
 
 /// The name a rollup is kept under. Most edge metrics are `edge.` and their short name, but not all.
@@ -68,20 +52,20 @@ fn whole_buckets(range: &SegmentRange, bucket_steps: u64) -> Option<(u64, u64)> 
     (first < behind_last).then(|| (first, behind_last - 1))
 }
 
-fn point(segment: u32, row: &SqliteRow) -> Result<RollupPoint, StoreError> {
+fn point(segment: u32, row: &impl Columns) -> Result<RollupPoint, StoreError> {
     Ok(RollupPoint {
         segment,
         bucket: codec::unsigned(row, "bucket")?,
         last_step: codec::unsigned(row, "last_step")?,
-        min: row.try_get("min")?,
-        max: row.try_get("max")?,
-        last: row.try_get("last")?,
+        min: codec::float(row, "min")?,
+        max: codec::float(row, "max")?,
+        last: codec::float(row, "last")?,
         count: codec::unsigned(row, "count")?,
     })
 }
 
 pub(super) async fn rollups(
-    store: &SqliteStore,
+    backend: &impl Backend,
     query: &SeriesQuery,
     bucket_steps: u64,
 ) -> Result<Vec<RollupPoint>, StoreError> {
@@ -90,29 +74,28 @@ pub(super) async fn rollups(
         SeriesMetric::Edge(_) => rows::stream_key(query.stream.as_ref()),
         SeriesMetric::Scalar(_) => rows::stream_key(None),
     };
-    let mut snapshot = store.readers.begin().await?;
+    let mut snapshot = backend.session(Access::Snapshot).await?;
     let mut points = Vec::new();
     for range in &query.ranges {
         let Some((first, last)) = whole_buckets(range, bucket_steps.max(1)) else { continue };
-        let found = sqlx::query(
+        let select = Statement::new(
             "SELECT bucket, last_step, min, max, last, count FROM rollups
-             WHERE run_id = ? AND analysis = ? AND metric = ? AND group_name = ? AND kind = ? AND window = ?
-               AND segment = ? AND bucket_steps = ? AND bucket BETWEEN ? AND ?
+             WHERE run_id = $1 AND analysis = $2 AND metric = $3 AND group_name = $4 AND kind = $5 AND \"window\" = $6
+               AND segment = $7 AND bucket_steps = $8 AND bucket BETWEEN $9 AND $10
              ORDER BY bucket",
-        )
-        .bind(query.run_id.0.as_bytes().as_slice())
-        .bind(query.analysis.as_str())
-        .bind(metric.as_str())
-        .bind(group)
-        .bind(kind)
-        .bind(window)
-        .bind(range.segment)
-        .bind(bound_i64(bucket_steps))
-        .bind(bound_i64(first))
-        .bind(bound_i64(last))
-        .fetch_all(&mut *snapshot)
-        .await?;
-        for row in &found {
+        );
+        let select = select
+            .bind(query.run_id)
+            .bind(query.analysis.as_str())
+            .bind(metric.as_str())
+            .bind(group)
+            .bind(kind)
+            .bind(window)
+            .bind(range.segment)
+            .bind(bound_i64(bucket_steps))
+            .bind(bound_i64(first))
+            .bind(bound_i64(last));
+        for row in &snapshot.fetch_all(select).await? {
             points.push(point(range.segment, row)?);
         }
     }

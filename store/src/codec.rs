@@ -6,90 +6,114 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{IgnoredAny, MapAccess, Visitor},
 };
-use sqlx::{Row, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use crate::{error::StoreError, model::RunId};
+use crate::{backend::Columns, error::StoreError, model::RunId};
 
-/// Unsigned numbers as SQLite's signed 64 bits.
-pub(super) fn to_i64(field: &str, value: u64) -> Result<i64, StoreError> {
+/// Unsigned numbers as the signed 64 bits of both databases.
+pub(crate) fn to_i64(field: &str, value: u64) -> Result<i64, StoreError> {
     i64::try_from(value).map_err(|_| StoreError::Data(format!("{field}: {value} exceeds 2^63 − 1")))
 }
 
 /// An upper bound of a range: every stored number is below 2^63, so that a bound above it may be lowered.
-pub(super) fn bound_i64(value: u64) -> i64 {
+pub(crate) fn bound_i64(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// Page sizes and window lengths, which come as `usize`.
-pub(super) fn size_i64(value: usize) -> i64 {
+pub(crate) fn size_i64(value: usize) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// What a column that is never null holds.
+pub(crate) fn present<T>(column: &str, value: Option<T>) -> Result<T, StoreError> {
+    value.ok_or_else(|| StoreError::Data(format!("column {column} is null")))
+}
+
+/// A signed number.
+pub(crate) fn signed(row: &impl Columns, column: &str) -> Result<i64, StoreError> {
+    present(column, row.integer(column)?)
+}
+
 /// A number of the database as the unsigned type of the domain.
-pub(super) fn unsigned<T: TryFrom<i64>>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
-    narrow(column, row.try_get(column)?)
+pub(crate) fn unsigned<T: TryFrom<i64>>(row: &impl Columns, column: &str) -> Result<T, StoreError> {
+    narrow(column, signed(row, column)?)
 }
 
 /// The same for a column that may be null.
-pub(super) fn unsigned_or_null<T: TryFrom<i64>>(row: &SqliteRow, column: &str) -> Result<Option<T>, StoreError> {
-    row.try_get::<Option<i64>, _>(column)?.map(|value| narrow(column, value)).transpose()
+pub(crate) fn unsigned_or_null<T: TryFrom<i64>>(row: &impl Columns, column: &str) -> Result<Option<T>, StoreError> {
+    row.integer(column)?.map(|value| narrow(column, value)).transpose()
 }
 
 /// Narrows a number that the database holds.
-pub(super) fn narrow<T: TryFrom<i64>>(column: &str, value: i64) -> Result<T, StoreError> {
+fn narrow<T: TryFrom<i64>>(column: &str, value: i64) -> Result<T, StoreError> {
     T::try_from(value).map_err(|_| StoreError::Data(format!("column {column} holds {value}")))
 }
 
+/// A text.
+pub(crate) fn text<'r>(row: &'r impl Columns, column: &str) -> Result<&'r str, StoreError> {
+    present(column, row.text(column)?)
+}
+
+/// A text of its own.
+pub(crate) fn string(row: &impl Columns, column: &str) -> Result<String, StoreError> {
+    text(row, column).map(str::to_owned)
+}
+
+/// A finite float.
+pub(crate) fn float(row: &impl Columns, column: &str) -> Result<f64, StoreError> {
+    present(column, row.float(column)?)
+}
+
 /// A word of a closed vocabulary: a state, regime or kind.
-pub(super) fn word<T: FromStr>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
-    let text: &str = row.try_get(column)?;
+pub(crate) fn word<T: FromStr>(row: &impl Columns, column: &str) -> Result<T, StoreError> {
+    let text = text(row, column)?;
     text.parse().map_err(|_| StoreError::Data(format!("column {column} holds {text:?}")))
 }
 
-/// A 16-byte UUID.
-pub(super) fn uuid(row: &SqliteRow, column: &str) -> Result<Uuid, StoreError> {
-    let bytes: &[u8] = row.try_get(column)?;
-    Uuid::from_slice(bytes).map_err(|error| StoreError::Data(format!("column {column}: {error}")))
+/// A UUID.
+pub(crate) fn uuid(row: &impl Columns, column: &str) -> Result<Uuid, StoreError> {
+    present(column, row.uuid(column)?)
 }
 
 /// A run id.
-pub(super) fn run_id(row: &SqliteRow) -> Result<RunId, StoreError> {
+pub(crate) fn run_id(row: &impl Columns) -> Result<RunId, StoreError> {
     uuid(row, "run_id").map(RunId)
 }
 
 /// A value as JSON text.
-pub(super) fn to_json<T: Serialize + ?Sized>(field: &str, value: &T) -> Result<String, StoreError> {
+pub(crate) fn to_json<T: Serialize + ?Sized>(field: &str, value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Data(format!("{field}: {error}")))
 }
 
 /// A JSON column.
-pub(super) fn json<T: for<'de> Deserialize<'de>>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
-    let text: &str = row.try_get(column)?;
-    serde_json::from_str(text).map_err(|error| StoreError::Data(format!("column {column}: {error}")))
+pub(crate) fn json<T: for<'de> Deserialize<'de>>(row: &impl Columns, column: &str) -> Result<T, StoreError> {
+    present(column, json_or_null(row, column)?)
 }
 
 /// A JSON column that may be null.
-pub(super) fn json_or_null<T: for<'de> Deserialize<'de>>(
-    row: &SqliteRow,
+pub(crate) fn json_or_null<T: for<'de> Deserialize<'de>>(
+    row: &impl Columns,
     column: &str,
 ) -> Result<Option<T>, StoreError> {
-    row.try_get::<Option<&str>, _>(column)?.map(|_| json(row, column)).transpose()
+    let parse =
+        |text| serde_json::from_str(text).map_err(|error| StoreError::Data(format!("column {column}: {error}")));
+    row.text(column)?.map(parse).transpose()
 }
 
 /// A float for a column of finite numbers. Invariant: what is stored is what comes back; SQLite would silently turn NaN
-/// into null, so it is refused here.
-pub(super) fn finite(field: &str, value: f64) -> Result<f64, StoreError> {
+/// into null, so it is refused here, for every database.
+pub(crate) fn finite(field: &str, value: f64) -> Result<f64, StoreError> {
     if value.is_finite() { Ok(value) } else { Err(StoreError::Data(format!("{field}: {value} is not finite"))) }
 }
 
 /// Singular values as little-endian float64.
-pub(super) fn floats_to_blob(values: &[f64]) -> Vec<u8> {
+pub(crate) fn floats_to_blob(values: &[f64]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 /// The reverse of [`floats_to_blob`].
-pub(super) fn floats_from_blob(column: &str, blob: &[u8]) -> Result<Vec<f64>, StoreError> {
+pub(crate) fn floats_from_blob(column: &str, blob: &[u8]) -> Result<Vec<f64>, StoreError> {
     let (values, rest) = blob.as_chunks::<8>();
     if !rest.is_empty() {
         return Err(StoreError::Data(format!("column {column} holds {} bytes", blob.len())));
@@ -98,7 +122,7 @@ pub(super) fn floats_from_blob(column: &str, blob: &[u8]) -> Result<Vec<f64>, St
 }
 
 /// The words that stand for what neither JSON numbers nor SQLite's floats can say.
-fn non_finite_word(value: f64) -> Option<&'static str> {
+pub(crate) fn non_finite_word(value: f64) -> Option<&'static str> {
     if value.is_finite() {
         None
     } else if value.is_nan() {
@@ -111,7 +135,7 @@ fn non_finite_word(value: f64) -> Option<&'static str> {
 }
 
 /// The reverse of [`non_finite_word`].
-fn from_non_finite_word(word: &str) -> Option<f64> {
+pub(crate) fn from_non_finite_word(word: &str) -> Option<f64> {
     match word {
         "NaN" => Some(f64::NAN),
         "Infinity" => Some(f64::INFINITY),
@@ -159,7 +183,7 @@ impl<'de> Deserialize<'de> for AnyFloat {
 }
 
 /// Scalars as a JSON object.
-pub(super) fn scalars_to_json(scalars: &BTreeMap<String, f64>) -> Result<String, StoreError> {
+pub(crate) fn scalars_to_json(scalars: &BTreeMap<String, f64>) -> Result<String, StoreError> {
     struct Scalars<'a>(&'a BTreeMap<String, f64>);
 
     impl Serialize for Scalars<'_> {
@@ -172,14 +196,14 @@ pub(super) fn scalars_to_json(scalars: &BTreeMap<String, f64>) -> Result<String,
 }
 
 /// The reverse of [`scalars_to_json`].
-pub(super) fn scalars_from_json(text: &str) -> Result<BTreeMap<String, f64>, StoreError> {
+pub(crate) fn scalars_from_json(text: &str) -> Result<BTreeMap<String, f64>, StoreError> {
     let scalars: BTreeMap<String, AnyFloat> =
         serde_json::from_str(text).map_err(|error| StoreError::Data(format!("column scalars: {error}")))?;
     Ok(scalars.into_iter().map(|(name, value)| (name, value.0)).collect())
 }
 
 /// One scalar of a JSON object, without keeping the others. SQLite's own JSON functions would do, but round numbers.
-pub(super) fn scalar_from_json(text: &str, name: &str) -> Result<Option<f64>, StoreError> {
+pub(crate) fn scalar_from_json(text: &str, name: &str) -> Result<Option<f64>, StoreError> {
     struct OneScalar<'a>(&'a str);
 
     impl<'de> Visitor<'de> for OneScalar<'_> {
@@ -204,27 +228,4 @@ pub(super) fn scalar_from_json(text: &str, name: &str) -> Result<Option<f64>, St
 
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.deserialize_map(OneScalar(name)).map_err(|error| StoreError::Data(format!("column scalars: {error}")))
-}
-
-/// A learning rate or weight decay, which a job can break like everything else: a float, or a word.
-pub(super) enum FloatOrWord {
-    /// SQLite keeps it.
-    Float(f64),
-    /// SQLite does not.
-    Word(&'static str),
-}
-
-impl From<f64> for FloatOrWord {
-    fn from(value: f64) -> Self {
-        non_finite_word(value).map_or(Self::Float(value), Self::Word)
-    }
-}
-
-/// The reverse of [`FloatOrWord`].
-pub(super) fn float_or_word(row: &SqliteRow, column: &str) -> Result<Option<f64>, StoreError> {
-    if let Ok(value) = row.try_get::<Option<f64>, _>(column) {
-        return Ok(value);
-    }
-    let word: &str = row.try_get(column)?;
-    from_non_finite_word(word).map(Some).ok_or_else(|| StoreError::Data(format!("column {column} holds {word:?}")))
 }

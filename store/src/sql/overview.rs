@@ -2,27 +2,31 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use sqlx::SqliteConnection;
-
-use super::{SqliteStore, codec, events, rows};
-use crate::{error::StoreError, model::Run, query::Overview};
+use super::{events, rows};
+use crate::{
+    backend::{Access, Backend, Session, Statement},
+    codec,
+    error::StoreError,
+    model::Run,
+    query::Overview,
+};
 
 /// All parts are read from one snapshot, so that they fit each other.
-pub(super) async fn overview(store: &SqliteStore, project: Option<&str>) -> Result<Overview, StoreError> {
-    let mut snapshot = store.readers.begin().await?;
+pub(super) async fn overview(backend: &impl Backend, project: Option<&str>) -> Result<Overview, StoreError> {
+    let mut snapshot = backend.session(Access::Snapshot).await?;
     let mut overview = Overview {
         by_state: counted(
             &mut snapshot,
             project,
             "SELECT state AS word, count(*) AS runs FROM runs
-             WHERE deleting = 0 AND (?1 IS NULL OR project = ?1) GROUP BY state",
+             WHERE NOT deleting AND ($1 IS NULL OR project = $1) GROUP BY state",
         )
         .await?,
         by_regime: counted(
             &mut snapshot,
             project,
             "SELECT regime AS word, count(*) AS runs FROM runs
-             WHERE deleting = 0 AND (?1 IS NULL OR project = ?1) AND state NOT IN ('finished', 'failed', 'preempted')
+             WHERE NOT deleting AND ($1 IS NULL OR project = $1) AND state NOT IN ('finished', 'failed', 'preempted')
              GROUP BY regime",
         )
         .await?,
@@ -31,7 +35,7 @@ pub(super) async fn overview(store: &SqliteStore, project: Option<&str>) -> Resu
             &mut snapshot,
             project,
             "SELECT * FROM runs JOIN run_configs USING (run_id)
-             WHERE deleting = 0 AND (?1 IS NULL OR project = ?1) AND dropped_count > 0
+             WHERE NOT deleting AND ($1 IS NULL OR project = $1) AND dropped_count > 0
              ORDER BY last_seen_us DESC, run_id DESC LIMIT 20",
         )
         .await?,
@@ -39,7 +43,7 @@ pub(super) async fn overview(store: &SqliteStore, project: Option<&str>) -> Resu
             &mut snapshot,
             project,
             "SELECT * FROM runs JOIN run_configs USING (run_id)
-             WHERE deleting = 0 AND (?1 IS NULL OR project = ?1) AND state IN ('stalled', 'crashed')
+             WHERE NOT deleting AND ($1 IS NULL OR project = $1) AND state IN ('stalled', 'crashed')
              ORDER BY last_seen_us DESC, run_id DESC LIMIT 20",
         )
         .await?,
@@ -47,38 +51,32 @@ pub(super) async fn overview(store: &SqliteStore, project: Option<&str>) -> Resu
             &mut snapshot,
             project,
             "SELECT * FROM runs JOIN run_configs USING (run_id)
-             WHERE deleting = 0 AND (?1 IS NULL OR project = ?1) AND incomplete_count > 0
+             WHERE NOT deleting AND ($1 IS NULL OR project = $1) AND incomplete_count > 0
              ORDER BY last_seen_us DESC, run_id DESC LIMIT 20",
         )
         .await?,
     };
-    // CROSS JOIN: from the newest event back, by the index of transitions.
-    let transitions = sqlx::query(
-        "SELECT events.*, runs.project FROM events CROSS JOIN runs ON runs.run_id = events.run_id
-         WHERE event_type = 'edge.regime' AND runs.deleting = 0 AND (?1 IS NULL OR runs.project = ?1)
+    // CROSS JOIN keeps SQLite from starting with the runs: from the newest event back, by the index of transitions.
+    let transitions = Statement::new(
+        "SELECT events.*, runs.project FROM events CROSS JOIN runs
+         WHERE runs.run_id = events.run_id AND event_type = 'edge.regime' AND NOT runs.deleting AND ($1 IS NULL OR runs.project = $1)
          ORDER BY event_id DESC LIMIT 20",
-    )
-    .bind(project)
-    .fetch_all(&mut *snapshot)
-    .await?;
+    );
+    let transitions = snapshot.fetch_all(transitions.bind(project)).await?;
     overview.transitions = transitions.iter().map(events::event).collect::<Result<_, _>>()?;
     Ok(overview)
 }
 
 async fn counted<K: FromStr + Ord>(
-    connection: &mut SqliteConnection,
+    snapshot: &mut impl Session,
     project: Option<&str>,
     sql: &'static str,
 ) -> Result<BTreeMap<K, u64>, StoreError> {
-    let rows = sqlx::query(sql).bind(project).fetch_all(connection).await?;
+    let rows = snapshot.fetch_all(Statement::new(sql).bind(project)).await?;
     rows.iter().map(|row| Ok((codec::word(row, "word")?, codec::unsigned(row, "runs")?))).collect()
 }
 
-async fn listed(
-    connection: &mut SqliteConnection,
-    project: Option<&str>,
-    sql: &'static str,
-) -> Result<Vec<Run>, StoreError> {
-    let found = sqlx::query(sql).bind(project).fetch_all(connection).await?;
+async fn listed(snapshot: &mut impl Session, project: Option<&str>, sql: &'static str) -> Result<Vec<Run>, StoreError> {
+    let found = snapshot.fetch_all(Statement::new(sql).bind(project)).await?;
     found.iter().map(rows::run).collect()
 }

@@ -1,13 +1,8 @@
 //! Values of one edge metric over steps.
 
-use futures_util::TryStreamExt as _;
-use sqlx::{Row, sqlite::SqliteRow};
-
-use super::{
-    SqliteStore,
-    codec::{self, bound_i64},
-};
 use crate::{
+    backend::{Access, Backend, Columns, Session, Statement},
+    codec::{self, bound_i64},
     error::StoreError,
     query::{SeriesPoint, SeriesQuery},
 };
@@ -18,8 +13,8 @@ macro_rules! statements {
         match $metric {
             $($column => Some(concat!(
                 "SELECT step, ", $column, " AS value FROM edge_readings
-                 WHERE run_id = ? AND analysis = ? AND group_name = ? AND kind = ? AND window = ? AND segment = ?
-                   AND step BETWEEN ? AND ? AND ", $column, " IS NOT NULL
+                 WHERE run_id = $1 AND analysis = $2 AND group_name = $3 AND kind = $4 AND \"window\" = $5
+                   AND segment = $6 AND step BETWEEN $7 AND $8 AND ", $column, " IS NOT NULL
                  ORDER BY step"
             )),)*
             _ => None,
@@ -38,30 +33,35 @@ fn statement_of(metric: &str) -> Option<&'static str> {
     )
 }
 
-/// Reads sigma_j out of the middle of the spectrum.
-const SIGMA_STATEMENT: &str = "SELECT step, substr(sigma, ?9, 8) AS value FROM edge_readings
-     WHERE run_id = ?1 AND analysis = ?2 AND group_name = ?3 AND kind = ?4 AND window = ?5 AND segment = ?6
-       AND step BETWEEN ?7 AND ?8 AND length(sigma) >= ?9 + 7
+/// Reads the spectrum whole: PostgreSQL would have to detoast it for a part of it, too.
+const SIGMA_STATEMENT: &str = "SELECT step, sigma FROM edge_readings
+     WHERE run_id = $1 AND analysis = $2 AND group_name = $3 AND kind = $4 AND \"window\" = $5 AND segment = $6
+       AND step BETWEEN $7 AND $8 AND sigma IS NOT NULL
      ORDER BY step";
 
 /// How a metric is stored.
 enum Source {
-    /// In a column of its own.
-    Column(&'static str),
-    /// In the spectrum, behind this many bytes.
-    Sigma { offset_bytes: i64 },
+    /// In a column of floats.
+    Float(&'static str),
+    /// In a column of counts.
+    Count(&'static str),
+    /// In the spectrum, at this place.
+    Sigma { index: usize },
 }
+
+/// Metrics that are counts.
+const COUNTS: [&str; 6] = ["modes", "position", "position_plain", "position_edge", "position_edge_published", "k95"];
 
 fn source(metric: &str) -> Option<Source> {
     if let Some(statement) = statement_of(metric) {
-        return Some(Source::Column(statement));
+        return Some(if COUNTS.contains(&metric) { Source::Count(statement) } else { Source::Float(statement) });
     }
-    let index: u32 = metric.strip_prefix("sigma_")?.parse().ok()?;
-    Some(Source::Sigma { offset_bytes: 8 * i64::from(index.checked_sub(1)?) })
+    let number: usize = metric.strip_prefix("sigma_")?.parse().ok()?;
+    Some(Source::Sigma { index: number.checked_sub(1)? })
 }
 
 pub(super) async fn series(
-    store: &SqliteStore,
+    backend: &impl Backend,
     query: &SeriesQuery,
     metric: &str,
 ) -> Result<Vec<SeriesPoint>, StoreError> {
@@ -70,15 +70,15 @@ pub(super) async fn series(
         .stream
         .as_ref()
         .ok_or_else(|| StoreError::Data(format!("stream: {metric:?} belongs to a group, kind and window")))?;
-    let mut snapshot = store.readers.begin().await?;
+    let mut snapshot = backend.session(Access::Snapshot).await?;
     let mut points = Vec::new();
     for range in &query.ranges {
-        let sql = match source {
-            Source::Column(statement) => statement,
+        let select = Statement::new(match source {
+            Source::Float(statement) | Source::Count(statement) => statement,
             Source::Sigma { .. } => SIGMA_STATEMENT,
-        };
-        let mut statement = sqlx::query(sql)
-            .bind(query.run_id.0.as_bytes().as_slice())
+        });
+        let select = select
+            .bind(query.run_id)
             .bind(query.analysis.as_str())
             .bind(stream.group.as_str())
             .bind(stream.kind.as_str())
@@ -86,33 +86,29 @@ pub(super) async fn series(
             .bind(range.segment)
             .bind(bound_i64(range.from_step))
             .bind(bound_i64(range.to_step));
-        if let Source::Sigma { offset_bytes } = source {
-            // substr counts from 1.
-            statement = statement.bind(offset_bytes + 1);
-        }
-        // A stream, because a million rows of the driver would take far more memory than their points.
-        let mut rows = statement.fetch(&mut *snapshot);
-        while let Some(row) = rows.try_next().await? {
-            points.push(SeriesPoint {
-                segment: range.segment,
-                step: codec::unsigned(&row, "step")?,
-                value: value(&source, &row)?,
-            });
-        }
+        snapshot
+            .for_each(select, |row| {
+                if let Some(value) = value(&source, row)? {
+                    points.push(SeriesPoint { segment: range.segment, step: codec::unsigned(row, "step")?, value });
+                }
+                Ok(())
+            })
+            .await?;
     }
     Ok(points)
 }
 
-fn value(source: &Source, row: &SqliteRow) -> Result<f64, StoreError> {
+/// The value of a row, unless its spectrum is too short to have it.
+fn value(source: &Source, row: &impl Columns) -> Result<Option<f64>, StoreError> {
     match source {
-        // Unchecked, because some columns are counts: those come as floats too.
-        Source::Column(_) => Ok(row.try_get_unchecked("value")?),
-        Source::Sigma { .. } => {
-            let bytes: [u8; 8] = row
-                .try_get::<&[u8], _>("value")?
-                .try_into()
-                .map_err(|_| StoreError::Data("column sigma: not of 8-byte floats".to_owned()))?;
-            Ok(f64::from_le_bytes(bytes))
+        Source::Float(_) => row.float("value"),
+        Source::Count(_) => Ok(row.integer("value")?.map(|count| count as f64)),
+        Source::Sigma { index } => {
+            let (sigma, rest) = codec::present("sigma", row.bytes("sigma")?)?.as_chunks::<8>();
+            if !rest.is_empty() {
+                return Err(StoreError::Data("column sigma: not of 8-byte floats".to_owned()));
+            }
+            Ok(sigma.get(*index).map(|bytes| f64::from_le_bytes(*bytes)))
         }
     }
 }

@@ -1,25 +1,24 @@
-//! Rows of runs and segments as domain types.
+//! Rows of runs, segments and marks as domain types.
 
-use sqlx::{Row, sqlite::SqliteRow};
-
-use super::codec;
 use crate::{
+    backend::Columns,
+    codec,
     error::StoreError,
-    model::{AttemptId, Resumes, Run, RunCounters, Segment, StreamKey},
+    model::{AttemptId, Resumes, Run, RunCounters, Segment, ShardMark, StreamKey},
 };
 
 /// A row of `runs` with `config` of `run_configs`.
-pub(super) fn run(row: &SqliteRow) -> Result<Run, StoreError> {
+pub(super) fn run(row: &impl Columns) -> Result<Run, StoreError> {
     Ok(Run {
         run_id: codec::run_id(row)?,
-        project: row.try_get("project")?,
-        name: row.try_get("name")?,
+        project: codec::string(row, "project")?,
+        name: codec::string(row, "name")?,
         labels: codec::json(row, "labels")?,
         config: codec::json(row, "config")?,
         state: codec::word(row, "state")?,
         regime: codec::word(row, "regime")?,
-        created_at_us: row.try_get("created_at_us")?,
-        last_seen_us: row.try_get("last_seen_us")?,
+        created_at_us: codec::signed(row, "created_at_us")?,
+        last_seen_us: codec::signed(row, "last_seen_us")?,
         last_step: codec::unsigned_or_null(row, "last_step")?,
         counters: RunCounters {
             steps: codec::unsigned(row, "steps_count")?,
@@ -28,12 +27,12 @@ pub(super) fn run(row: &SqliteRow) -> Result<Run, StoreError> {
             incomplete: codec::unsigned(row, "incomplete_count")?,
             nonfinite: codec::unsigned(row, "nonfinite_count")?,
         },
-        deleting: row.try_get("deleting")?,
+        deleting: codec::present("deleting", row.flag("deleting")?)?,
     })
 }
 
 /// A row of `segments` with its `last_step`.
-pub(super) fn segment(row: &SqliteRow) -> Result<Segment, StoreError> {
+pub(super) fn segment(row: &impl Columns) -> Result<Segment, StoreError> {
     let resumed_step: Option<u64> = codec::unsigned_or_null(row, "resumes_step")?;
     let resumes = match resumed_step {
         Some(step) => Some(Resumes { attempt_id: AttemptId(codec::uuid(row, "resumes_attempt_id")?), step }),
@@ -42,13 +41,23 @@ pub(super) fn segment(row: &SqliteRow) -> Result<Segment, StoreError> {
     Ok(Segment {
         segment: codec::unsigned(row, "segment")?,
         attempt_id: AttemptId(codec::uuid(row, "attempt_id")?),
-        started_at_us: row.try_get("started_at_us")?,
-        opened_at_us: row.try_get("opened_at_us")?,
+        started_at_us: codec::signed(row, "started_at_us")?,
+        opened_at_us: codec::signed(row, "opened_at_us")?,
         resumes,
         shard_count: codec::unsigned(row, "shard_count")?,
         spec: codec::json(row, "spec")?,
-        environment: row.try_get("environment")?,
+        environment: codec::string(row, "environment")?,
         last_step: codec::unsigned_or_null(row, "last_step")?,
+    })
+}
+
+/// A row of `shard_marks`.
+pub(super) fn mark(row: &impl Columns) -> Result<ShardMark, StoreError> {
+    Ok(ShardMark {
+        shard: codec::unsigned(row, "shard")?,
+        writer_id: codec::string(row, "writer_id")?,
+        committed_seq: codec::unsigned(row, "committed_seq")?,
+        keep_from_seq: codec::unsigned(row, "keep_from_seq")?,
     })
 }
 
@@ -61,15 +70,15 @@ pub(super) fn stream_key(stream: Option<&StreamKey>) -> (&str, &str, i64) {
 }
 
 /// The reverse of [`stream_key`].
-pub(super) fn stream_or_none(row: &SqliteRow) -> Result<Option<StreamKey>, StoreError> {
-    let key: (&str, &str, i64) = (row.try_get("group_name")?, row.try_get("kind")?, row.try_get("window")?);
+pub(super) fn stream_or_none(row: &impl Columns) -> Result<Option<StreamKey>, StoreError> {
+    let key = (codec::text(row, "group_name")?, codec::text(row, "kind")?, codec::signed(row, "window")?);
     if key == NO_STREAM { Ok(None) } else { stream(row).map(Some) }
 }
 
 /// The stream of a row that always has one.
-pub(super) fn stream(row: &SqliteRow) -> Result<StreamKey, StoreError> {
+pub(super) fn stream(row: &impl Columns) -> Result<StreamKey, StoreError> {
     Ok(StreamKey {
-        group: row.try_get("group_name")?,
+        group: codec::string(row, "group_name")?,
         kind: codec::word(row, "kind")?,
         window: codec::unsigned(row, "window")?,
     })

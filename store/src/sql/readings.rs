@@ -1,33 +1,15 @@
 //! Readings of the edge instrument.
 
 use gradwatch_spectral::edge::EdgeReading;
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{
-    SqliteStore,
-    bulk::{Bulk, Values},
-    codec::{self, bound_i64, finite, to_i64},
-    rows,
-};
+use super::rows;
 use crate::{
+    backend::{Access, Backend, Columns, Session, Statement, Values},
+    codec::{self, bound_i64, finite, to_i64},
     error::StoreError,
     model::{LIVE_ANALYSIS, Reading, ReadingRow, RunId, StreamSpec},
     query::{Page, ReadingQuery},
 };
-
-static INSERT_READINGS: Bulk = Bulk::new(
-    "INSERT INTO edge_readings (
-         run_id, analysis, group_name, kind, window, segment, step, regime, row_count, flags, update_norm, norm_z, sigma,
-         modes, position, position_plain, position_edge, position_edge_published, k95,
-         ratio, ratio_1, ratio_2, ratio_3, gap, gap23, gap23_rel, gram_change, gram_change_spectral, adiabatic,
-         instability, dk, drift, pc1, entropy_rank, participation, noise_edge, noise_edge_mean, bbp_ratio,
-         gap_flow_rate, gap_flow_equilibrium, gap_flow_r2,
-         alpha_1, alpha_2, alpha_3, alpha_spectral_1, alpha_spectral_2, alpha_spectral_3,
-         overlap_1, overlap_2, overlap_3
-     ) VALUES",
-    50,
-    "",
-);
 
 /// Bits of the column `flags`: which overlaps are unresolved, and which triples are defined at all (a triple can be
 /// defined with nothing in it).
@@ -38,12 +20,7 @@ mod flag {
     pub(super) const OVERLAP: u8 = 32;
 }
 
-pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[(RunId, &ReadingRow)]) -> Result<(), StoreError> {
-    INSERT_READINGS.run(connection, rows, encode).await?;
-    Ok(())
-}
-
-fn encode((run_id, row): &(RunId, &ReadingRow), values: &mut Values) -> Result<(), StoreError> {
+pub(super) fn encode((run_id, row): &(RunId, &ReadingRow), values: &mut impl Values) -> Result<(), StoreError> {
     let edge = &row.edge;
     if edge.window != row.stream.window {
         return Err(StoreError::Data(format!(
@@ -51,23 +28,23 @@ fn encode((run_id, row): &(RunId, &ReadingRow), values: &mut Values) -> Result<(
             edge.window, row.stream.window
         )));
     }
-    values.push(run_id.0.as_bytes().as_slice())?;
-    values.push(row.analysis.as_str())?;
-    values.push(row.stream.group.as_str())?;
-    values.push(row.stream.kind.as_str())?;
-    values.push(codec::size_i64(row.stream.window))?;
-    values.push(row.segment)?;
-    values.push(to_i64("readings.step", row.step)?)?;
-    values.push(row.regime.as_str())?;
-    values.push(edge.rows)?;
-    values.push(flags(edge))?;
-    values.push(finite("readings.update_norm", edge.update_norm)?)?;
+    values.uuid(run_id.0)?;
+    values.text(row.analysis.as_str())?;
+    values.text(row.stream.group.as_str())?;
+    values.text(row.stream.kind.as_str())?;
+    values.integer(codec::size_i64(row.stream.window))?;
+    values.integer(i64::from(row.segment))?;
+    values.integer(to_i64("readings.step", row.step)?)?;
+    values.text(row.regime.as_str())?;
+    values.integer(i64::from(edge.rows))?;
+    values.integer(i64::from(flags(edge)))?;
+    values.float(finite("readings.update_norm", edge.update_norm)?)?;
     push_finite(values, edge.norm_z)?;
-    values.push(edge.sigma.as_deref().map(codec::floats_to_blob))?;
+    values.bytes(edge.sigma.as_deref().map(codec::floats_to_blob).as_deref())?;
     for count in
         [edge.modes, edge.position, edge.position_plain, edge.position_edge, edge.position_edge_published, edge.k95]
     {
-        values.push(count)?;
+        values.integer(count.map(i64::from))?;
     }
     let numbers = [
         edge.ratio,
@@ -100,8 +77,8 @@ fn encode((run_id, row): &(RunId, &ReadingRow), values: &mut Values) -> Result<(
     Ok(())
 }
 
-fn push_finite(values: &mut Values, value: Option<f64>) -> Result<(), StoreError> {
-    values.push(value.map(|value| finite("readings", value)).transpose()?)
+fn push_finite(values: &mut impl Values, value: Option<f64>) -> Result<(), StoreError> {
+    values.float(value.map(|value| finite("readings", value)).transpose()?)
 }
 
 fn flags(edge: &EdgeReading) -> u8 {
@@ -121,16 +98,16 @@ fn flags(edge: &EdgeReading) -> u8 {
 }
 
 /// A row of `edge_readings` with `wall_time_us` of its step.
-fn reading(row: &SqliteRow) -> Result<Reading, StoreError> {
+fn reading(row: &impl Columns) -> Result<Reading, StoreError> {
     let stream = rows::stream(row)?;
     let segment = codec::unsigned(row, "segment")?;
     let step = codec::unsigned(row, "step")?;
-    let Some(wall_time_us) = row.try_get("wall_time_us")? else {
+    let Some(wall_time_us) = row.integer("wall_time_us")? else {
         return Err(StoreError::Data(format!("segment {segment} has a reading, but no step {step}")));
     };
     Ok(Reading {
         row: ReadingRow {
-            analysis: row.try_get("analysis")?,
+            analysis: codec::string(row, "analysis")?,
             segment,
             step,
             regime: codec::word(row, "regime")?,
@@ -141,20 +118,20 @@ fn reading(row: &SqliteRow) -> Result<Reading, StoreError> {
     })
 }
 
-fn edge(row: &SqliteRow, window: usize) -> Result<EdgeReading, StoreError> {
+fn edge(row: &impl Columns, window: usize) -> Result<EdgeReading, StoreError> {
     let flags: u8 = codec::unsigned(row, "flags")?;
-    let number = |column: &str| row.try_get::<Option<f64>, _>(column);
+    let number = |column: &str| row.float(column);
     let count = |column: &str| codec::unsigned_or_null::<u32>(row, column);
     let triple = |bit: u8, columns: [&str; 3]| -> Result<Option<[Option<f64>; 3]>, StoreError> {
         let [first, second, third] = columns.map(number);
         let triple = [first?, second?, third?];
         Ok((flags & bit != 0).then_some(triple))
     };
-    let sigma: Option<&[u8]> = row.try_get("sigma")?;
+    let sigma = row.bytes("sigma")?;
     Ok(EdgeReading {
         window,
         rows: codec::unsigned(row, "row_count")?,
-        update_norm: row.try_get("update_norm")?,
+        update_norm: codec::float(row, "update_norm")?,
         norm_z: number("norm_z")?,
         sigma: sigma.map(|blob| codec::floats_from_blob("sigma", blob)).transpose()?,
         modes: count("modes")?,
@@ -192,30 +169,29 @@ fn edge(row: &SqliteRow, window: usize) -> Result<EdgeReading, StoreError> {
     })
 }
 
-pub(super) async fn readings(store: &SqliteStore, query: &ReadingQuery) -> Result<Page<Reading>, StoreError> {
-    let mut snapshot = store.readers.begin().await?;
+pub(super) async fn readings(backend: &impl Backend, query: &ReadingQuery) -> Result<Page<Reading>, StoreError> {
+    let mut snapshot = backend.session(Access::Snapshot).await?;
     let mut items = Vec::new();
     for range in &query.ranges {
         // One more than wanted tells whether there are more.
         let wanted = query.limit.saturating_add(1) - items.len();
-        let rows = sqlx::query(
+        let select = Statement::new(
             "SELECT edge_readings.*, steps.wall_time_us FROM edge_readings LEFT JOIN steps USING (run_id, segment, step)
-             WHERE run_id = ? AND analysis = ? AND group_name = ? AND kind = ? AND window = ? AND segment = ?
-               AND step BETWEEN ? AND ?
-             ORDER BY step LIMIT ?",
-        )
-        .bind(query.run_id.0.as_bytes().as_slice())
-        .bind(query.analysis.as_str())
-        .bind(query.stream.group.as_str())
-        .bind(query.stream.kind.as_str())
-        .bind(codec::size_i64(query.stream.window))
-        .bind(range.segment)
-        .bind(bound_i64(range.from_step))
-        .bind(bound_i64(range.to_step))
-        .bind(codec::size_i64(wanted))
-        .fetch_all(&mut *snapshot)
-        .await?;
-        for row in &rows {
+             WHERE run_id = $1 AND analysis = $2 AND group_name = $3 AND kind = $4 AND \"window\" = $5 AND segment = $6
+               AND step BETWEEN $7 AND $8
+             ORDER BY step LIMIT $9",
+        );
+        let select = select
+            .bind(query.run_id)
+            .bind(query.analysis.as_str())
+            .bind(query.stream.group.as_str())
+            .bind(query.stream.kind.as_str())
+            .bind(codec::size_i64(query.stream.window))
+            .bind(range.segment)
+            .bind(bound_i64(range.from_step))
+            .bind(bound_i64(range.to_step))
+            .bind(codec::size_i64(wanted));
+        for row in &snapshot.fetch_all(select).await? {
             items.push(reading(row)?);
         }
         if items.len() > query.limit {
@@ -228,17 +204,14 @@ pub(super) async fn readings(store: &SqliteStore, query: &ReadingQuery) -> Resul
 }
 
 /// The streams come from the segment's spec: each is then one look at the end of its key range.
-pub(super) async fn latest_readings(
-    store: &SqliteStore,
+pub(super) async fn latest_readings<B: Backend>(
+    backend: &B,
     run_id: RunId,
     segment: u32,
 ) -> Result<Vec<Reading>, StoreError> {
-    let mut snapshot = store.readers.begin().await?;
-    let declared = sqlx::query("SELECT spec FROM segments WHERE run_id = ? AND segment = ?")
-        .bind(run_id.0.as_bytes().as_slice())
-        .bind(segment)
-        .fetch_optional(&mut *snapshot)
-        .await?;
+    let mut snapshot = backend.session(Access::Snapshot).await?;
+    let select = Statement::new("SELECT spec FROM segments WHERE run_id = $1 AND segment = $2");
+    let declared = snapshot.fetch_optional(select.bind(run_id).bind(segment)).await?;
     let Some(declared) = declared else { return Ok(Vec::new()) };
     let spec: StreamSpec = codec::json(&declared, "spec")?;
     let streams: Vec<_> = spec
@@ -247,26 +220,10 @@ pub(super) async fn latest_readings(
         .flat_map(|group| spec.kinds.iter().map(move |kind| (group, kind)))
         .flat_map(|(group, kind)| spec.window_lengths.iter().map(move |window| (&group.name, kind.as_str(), window)))
         .collect();
-    // CROSS JOIN: from the streams to their readings, never the other way round.
-    sqlx::query(
-        "SELECT reading.*, steps.wall_time_us
-         FROM json_each(?4) AS stream CROSS JOIN edge_readings AS reading LEFT JOIN steps USING (run_id, segment, step)
-         WHERE reading.run_id = ?1 AND reading.analysis = ?3 AND reading.segment = ?2
-           AND reading.group_name = stream.value ->> 0 AND reading.kind = stream.value ->> 1
-           AND reading.window = stream.value ->> 2
-           AND reading.step = (
-               SELECT max(step) FROM edge_readings
-               WHERE run_id = ?1 AND analysis = ?3 AND segment = ?2 AND group_name = stream.value ->> 0
-                 AND kind = stream.value ->> 1 AND window = stream.value ->> 2)
-         ORDER BY stream.key",
-    )
-    .bind(run_id.0.as_bytes().as_slice())
-    .bind(segment)
-    .bind(LIVE_ANALYSIS)
-    .bind(codec::to_json("streams", &streams)?)
-    .fetch_all(&mut *snapshot)
-    .await?
-    .iter()
-    .map(reading)
-    .collect()
+    let select = Statement::new(B::DIALECT.latest_readings)
+        .bind(run_id)
+        .bind(segment)
+        .bind(LIVE_ANALYSIS)
+        .bind(codec::to_json("streams", &streams)?);
+    snapshot.fetch_all(select).await?.iter().map(reading).collect()
 }

@@ -1,0 +1,34 @@
+//! The columns of the rows that are inserted many at a time, in the order in which [`crate::sql`] gives their values.
+
+/// The columns of a table as a literal, for `concat!`.
+macro_rules! bulk_columns {
+    (steps) => {
+        "run_id, segment, step, seqs, wall_time_us, received_at_us, learning_rate, weight_decay, phase, complete,
+         scalars, nonfinite_payloads"
+    };
+    (edge_readings) => {
+        "run_id, analysis, group_name, kind, \"window\", segment, step, regime, row_count, flags, update_norm, norm_z,
+         sigma, modes, position, position_plain, position_edge, position_edge_published, k95,
+         ratio, ratio_1, ratio_2, ratio_3, gap, gap23, gap23_rel, gram_change, gram_change_spectral, adiabatic,
+         instability, dk, drift, pc1, entropy_rank, participation, noise_edge, noise_edge_mean, bbp_ratio,
+         gap_flow_rate, gap_flow_equilibrium, gap_flow_r2,
+         alpha_1, alpha_2, alpha_3, alpha_spectral_1, alpha_spectral_2, alpha_spectral_3,
+         overlap_1, overlap_2, overlap_3"
+    };
+    (rollups) => {
+        "run_id, analysis, metric, group_name, kind, \"window\", segment, bucket_steps, bucket, last_step,
+         min, max, last, count"
+    };
+    (events) => {
+        "event_id, run_id, event_type, segment, step, at_us, group_name, kind, \"window\", from_regime, to_regime,
+         evidence"
+    };
+    (follower_snapshots) => {
+        "run_id, segment, group_name, kind, \"window\", step, state"
+    };
+    (scalar_names) => {
+        "run_id, name"
+    };
+}
+
+pub(crate) use bulk_columns;

@@ -1,0 +1,100 @@
+//! Statements over many rows: one argument for each column, an array.
+
+use crate::{backend::Bulk, bulk_columns::bulk_columns};
+
+/// The text of a statement.
+pub(super) fn text(bulk: Bulk) -> &'static str {
+    match bulk {
+        Bulk::ClaimRuns => CLAIM_RUNS,
+        Bulk::MoveMarks => MOVE_MARKS,
+        Bulk::FindSegments => FIND_SEGMENTS,
+        Bulk::InsertSteps => INSERT_STEPS,
+        Bulk::InsertReadings => INSERT_READINGS,
+        Bulk::InsertRollups => INSERT_ROLLUPS,
+        Bulk::InsertEvents => INSERT_EVENTS,
+        Bulk::UpdateFollowers => UPDATE_FOLLOWERS,
+        Bulk::InsertFollowers => INSERT_FOLLOWERS,
+        Bulk::InsertScalarNames => INSERT_SCALAR_NAMES,
+    }
+}
+
+const CLAIM_RUNS: &str = "
+    UPDATE runs SET
+        owner_commits = claim.commit_number,
+        state = coalesce(claim.state, runs.state),
+        regime = coalesce(claim.regime, runs.regime),
+        last_step = coalesce(claim.last_step, runs.last_step),
+        last_seen_us = coalesce(claim.last_seen_us, runs.last_seen_us),
+        steps_count = runs.steps_count + claim.steps,
+        rejected_count = runs.rejected_count + claim.rejected,
+        dropped_count = runs.dropped_count + claim.dropped,
+        incomplete_count = runs.incomplete_count + claim.incomplete,
+        nonfinite_count = runs.nonfinite_count + claim.nonfinite
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+         AS claim (run_id, owner_epoch, after_commit, commit_number, state, regime, last_step, last_seen_us, steps,
+                   rejected, dropped, incomplete, nonfinite)
+    WHERE runs.run_id = claim.run_id AND runs.owner_epoch = claim.owner_epoch
+      AND runs.owner_commits = claim.after_commit AND NOT runs.deleting
+    RETURNING runs.run_id";
+
+const MOVE_MARKS: &str = "
+    UPDATE shard_marks SET committed_seq = move.to_seq, keep_from_seq = move.keep_from_seq
+    FROM unnest($1, $2, $3, $4, $5, $6) AS move (run_id, segment, shard, from_seq, to_seq, keep_from_seq)
+    WHERE shard_marks.run_id = move.run_id AND shard_marks.segment = move.segment AND shard_marks.shard = move.shard
+      AND shard_marks.committed_seq = move.from_seq
+    RETURNING shard_marks.run_id, shard_marks.segment, shard_marks.shard";
+
+const FIND_SEGMENTS: &str = "
+    SELECT segments.run_id, segments.segment
+    FROM segments JOIN unnest($1, $2) AS wanted (run_id, segment) USING (run_id, segment)";
+
+const UPDATE_FOLLOWERS: &str = "
+    UPDATE follower_snapshots AS old SET step = new.step, state = new.state
+    FROM unnest($1, $2, $3, $4, $5, $6, $7) AS new (run_id, segment, group_name, kind, \"window\", step, state)
+    WHERE old.run_id = new.run_id AND old.segment = new.segment AND old.group_name = new.group_name
+      AND old.kind = new.kind AND old.\"window\" = new.\"window\"
+    RETURNING old.run_id, old.segment, old.group_name, old.kind, old.\"window\"";
+
+const INSERT_STEPS: &str = concat!(
+    "INSERT INTO steps (",
+    bulk_columns!(steps),
+    ") SELECT * FROM unnest(
+         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+);
+
+const INSERT_READINGS: &str = concat!(
+    "INSERT INTO edge_readings (",
+    bulk_columns!(edge_readings),
+    ") SELECT * FROM unnest(
+         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+         $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38,
+         $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50)"
+);
+
+const INSERT_ROLLUPS: &str = concat!(
+    "INSERT INTO rollups (",
+    bulk_columns!(rollups),
+    ") SELECT * FROM unnest(
+         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+);
+
+const INSERT_EVENTS: &str = concat!(
+    "INSERT INTO events (",
+    bulk_columns!(events),
+    ") SELECT * FROM unnest(
+         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+);
+
+const INSERT_FOLLOWERS: &str = concat!(
+    "INSERT INTO follower_snapshots (",
+    bulk_columns!(follower_snapshots),
+    ") SELECT * FROM unnest(
+         $1, $2, $3, $4, $5, $6, $7)"
+);
+
+const INSERT_SCALAR_NAMES: &str = concat!(
+    "INSERT INTO scalar_names (",
+    bulk_columns!(scalar_names),
+    ") SELECT * FROM unnest(
+         $1, $2)"
+);

@@ -1,0 +1,93 @@
+//! The store in a PostgreSQL database.
+//!
+//! Every write is one transaction, which is on disk when it answers: a database whose settings promise less is refused
+//! when it is opened, and every commit looks again. Rows go in as arrays, one per column, so that a statement is one
+//! round trip and one prepared plan however many rows it has.
+//!
+//! Several servers can share a database, each with its own runs: a commit locks the one row of `meta` first, so that
+//! commits come one behind the other; every other transaction locks one run and waits for nothing else. So no two can
+//! wait for each other in a circle.
+
+mod bulk;
+pub(crate) mod error;
+mod open;
+mod session;
+mod values;
+
+use sqlx::PgPool;
+
+use crate::{
+    backend::{Access, Backend, Dialect},
+    error::StoreError,
+    store::Durability,
+};
+use session::PostgresSession;
+
+/// A [`Store`](crate::Store) in a PostgreSQL database.
+pub struct PostgresStore {
+    /// Connections that write: the recorder's, and one for everything else, which does not wait for it.
+    writers: PgPool,
+    /// Connections that only read.
+    readers: PgPool,
+}
+
+impl PostgresStore {
+    /// Connects to a database, such as `postgres://user:password@host/database`, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// `Database` when the URL is none or the schema is newer; `Durability` when its settings are weaker than an
+    /// acknowledgement promises; `Unavailable` otherwise.
+    pub async fn open(database_url: &str) -> Result<Self, StoreError> {
+        open::open(database_url).await
+    }
+}
+
+impl Backend for PostgresStore {
+    type Session = PostgresSession;
+
+    const DIALECT: Dialect = Dialect {
+        lock_run: Some("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"),
+        for_update: " FOR UPDATE OF runs",
+        number_commit: "UPDATE meta SET commit_seq = commit_seq + 1, last_event_id = last_event_id + $1
+                        RETURNING commit_seq, last_event_id,
+                                  current_setting('synchronous_commit') <> 'off' AND current_setting('fsync') = 'on'
+                                  AND current_setting('full_page_writes') = 'on' AS durable",
+        latest_readings: "
+            SELECT reading.*, steps.wall_time_us
+            FROM jsonb_array_elements($4::jsonb) WITH ORDINALITY AS stream (value, place)
+                 CROSS JOIN LATERAL (
+                     SELECT * FROM edge_readings
+                     WHERE run_id = $1 AND analysis = $3 AND segment = $2 AND group_name = stream.value ->> 0
+                       AND kind = stream.value ->> 1 AND \"window\" = (stream.value ->> 2)::bigint
+                     ORDER BY step DESC LIMIT 1) AS reading
+                 LEFT JOIN steps ON steps.run_id = $1 AND steps.segment = $2 AND steps.step = reading.step
+            ORDER BY stream.place",
+        has_label: ["labels::jsonb ->> ", " = ", ""],
+        type_among: ["event_type IN (SELECT jsonb_array_elements_text(", "::jsonb))"],
+        in_ranges: [
+            "EXISTS (SELECT 1 FROM jsonb_array_elements(",
+            "::jsonb) AS range (value) WHERE events.segment = (range.value ->> 0)::bigint
+               AND (events.step IS NULL
+                    OR events.step BETWEEN (range.value ->> 1)::bigint AND (range.value ->> 2)::bigint))",
+        ],
+    };
+
+    async fn session(&self, access: Access) -> Result<PostgresSession, StoreError> {
+        match access {
+            Access::Write => PostgresSession::begin(&self.writers, "BEGIN").await,
+            Access::Snapshot => {
+                PostgresSession::begin(&self.readers, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
+            }
+            Access::Single => PostgresSession::acquire(&self.readers).await,
+        }
+    }
+
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        open::durability(self).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+}

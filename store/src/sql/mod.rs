@@ -1,0 +1,135 @@
+//! Everything that is SQL in both dialects, once; see [`crate::backend`] for what differs.
+
+mod attempt;
+mod changes;
+mod commit;
+mod events;
+mod overview;
+mod ownership;
+mod purge;
+mod readings;
+mod rollups;
+mod rows;
+mod runs;
+mod series;
+mod steps;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+
+use crate::{
+    backend::Backend,
+    error::StoreError,
+    model::{
+        Event, FollowerSnapshot, OpenAttempt, OpenedAttempt, OwnedRun, Reading, Run, RunCommit, RunId, Segment,
+        ShardMark, StepRow,
+    },
+    query::{
+        EventQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, SeriesMetric, SeriesPoint, SeriesQuery,
+        StepQuery,
+    },
+    store::{Durability, Store},
+};
+
+#[async_trait]
+impl<B: Backend> Store for B {
+    async fn open_attempt(&self, open: &OpenAttempt) -> Result<OpenedAttempt, StoreError> {
+        attempt::open_attempt(self, open).await
+    }
+
+    async fn take_ownership(&self, run_id: RunId) -> Result<OwnedRun, StoreError> {
+        ownership::take_ownership(self, run_id).await
+    }
+
+    async fn commit(&self, runs: &[RunCommit]) -> Result<(u64, Vec<Vec<u64>>), StoreError> {
+        commit::commit(self, runs).await
+    }
+
+    async fn shard_marks(&self, run_id: RunId, segment: u32) -> Result<Vec<ShardMark>, StoreError> {
+        ownership::shard_marks(self, run_id, segment).await
+    }
+
+    async fn follower_snapshots(&self, run_id: RunId, segment: u32) -> Result<Vec<FollowerSnapshot>, StoreError> {
+        ownership::follower_snapshots(self, run_id, segment).await
+    }
+
+    async fn last_commit_seq(&self) -> Result<u64, StoreError> {
+        commit::last_commit_seq(self).await
+    }
+
+    async fn patch_labels(&self, run_id: RunId, labels: &BTreeMap<String, Option<String>>) -> Result<Run, StoreError> {
+        changes::patch_labels(self, run_id, labels).await
+    }
+
+    async fn mark_deleting(&self, run_id: RunId) -> Result<(), StoreError> {
+        changes::mark_deleting(self, run_id).await
+    }
+
+    async fn deleting_runs(&self) -> Result<Vec<RunId>, StoreError> {
+        purge::deleting_runs(self).await
+    }
+
+    async fn purge(&self, run_id: RunId, max_rows: usize) -> Result<bool, StoreError> {
+        purge::purge(self, run_id, max_rows).await
+    }
+
+    async fn expired_runs(&self, before_us: i64) -> Result<Vec<RunId>, StoreError> {
+        purge::expired_runs(self, before_us).await
+    }
+
+    async fn run(&self, run_id: RunId) -> Result<Run, StoreError> {
+        runs::run(self, run_id).await
+    }
+
+    async fn runs(&self, query: &RunQuery) -> Result<Page<Run>, StoreError> {
+        runs::runs(self, query).await
+    }
+
+    async fn segments(&self, run_id: RunId) -> Result<Vec<Segment>, StoreError> {
+        runs::segments(self, run_id).await
+    }
+
+    async fn steps(&self, query: &StepQuery) -> Result<Page<StepRow>, StoreError> {
+        steps::steps(self, query).await
+    }
+
+    async fn readings(&self, query: &ReadingQuery) -> Result<Page<Reading>, StoreError> {
+        readings::readings(self, query).await
+    }
+
+    async fn latest_readings(&self, run_id: RunId, segment: u32) -> Result<Vec<Reading>, StoreError> {
+        readings::latest_readings(self, run_id, segment).await
+    }
+
+    async fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError> {
+        match &query.metric {
+            SeriesMetric::Edge(metric) => series::series(self, query, metric).await,
+            SeriesMetric::Scalar(name) => steps::series(self, query, name).await,
+        }
+    }
+
+    async fn rollups(&self, query: &SeriesQuery, bucket_steps: u64) -> Result<Vec<RollupPoint>, StoreError> {
+        rollups::rollups(self, query, bucket_steps).await
+    }
+
+    async fn scalar_names(&self, run_id: RunId) -> Result<Vec<String>, StoreError> {
+        steps::scalar_names(self, run_id).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<Event>, StoreError> {
+        events::events(self, query).await
+    }
+
+    async fn overview(&self, project: Option<&str>) -> Result<Overview, StoreError> {
+        overview::overview(self, project).await
+    }
+
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        Backend::durability(self).await
+    }
+
+    async fn close(&self) {
+        Backend::close(self).await;
+    }
+}
