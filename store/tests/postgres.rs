@@ -155,8 +155,7 @@ async fn a_connection_cut_anywhere_loses_and_doubles_nothing() {
         // In the middle of any statement, between two, before the answer to any, and that to COMMIT among them.
         let (direction, bytes) = match random.below(3) {
             0 => (Direction::ToDatabase, random.below(4_000)),
-            1 => (Direction::ToClient, random.below(1_500)),
-            _ => (Direction::ToClient, 0),
+            _ => (Direction::ToClient, random.below(500)),
         };
         if round % 2 == 0 {
             proxy.cut_after(direction, bytes);
@@ -200,7 +199,7 @@ async fn a_connection_cut_anywhere_loses_and_doubles_nothing() {
         }
     }
     assert!(cuts > 20 && lost > 20, "{cuts} cuts, {lost} commits without an answer: the proxy does not bite");
-    println!("{cuts} cuts, {lost} commits without an answer, {landed_in_doubt} of which had landed");
+    assert!(landed_in_doubt > 0, "of {lost} commits without an answer none had landed");
     store.close().await;
     direct.close().await;
 }
