@@ -19,10 +19,11 @@ pub(super) async fn open_attempt(store: &SqliteStore, open: &OpenAttempt) -> Res
     let mut tx = store.begin().await?;
     let run = runs::read_run(&mut tx, open.run.run_id).await?;
     match &run {
-        Some(run) if run.deleting => return Err(StoreError::RunDeleting(run.run_id)),
+        // First: whoever may not know the run must not learn more of it than that.
         Some(run) if run.project != open.run.project => {
             return Err(conflict("project", format!("the run belongs to project {:?}", run.project)));
         }
+        Some(run) if run.deleting => return Err(StoreError::RunDeleting(run.run_id)),
         _ => {}
     }
     let segments = runs::read_segments(&mut tx, open.run.run_id).await?;
