@@ -17,4 +17,4 @@ mod state;
 mod tls;
 
 pub use api::{openapi_json, token_json};
-pub use server::{Drained, ServeError, ServerHandle, serve, serve_on};
+pub use server::{Drained, ServeError, ServerHandle, open_store, serve, serve_on};

@@ -86,8 +86,16 @@ impl ServerHandle {
 /// When a setting, the store or the address cannot be used.
 pub async fn serve(config: Config) -> Result<ServerHandle, ServeError> {
     config.validate()?;
-    let store = SqliteStore::open(&config.data_dir).await?;
-    serve_on(config, Arc::new(store)).await
+    let store = open_store(&config).await?;
+    serve_on(config, store).await
+}
+
+/// Opens the store that the settings name.
+///
+/// # Errors
+/// When it cannot be opened; a data directory is open only once.
+pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(SqliteStore::open(&config.data_dir).await?))
 }
 
 /// Starts a server on a store that is open; tests give one that breaks.

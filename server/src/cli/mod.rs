@@ -2,12 +2,16 @@
 
 mod config;
 mod demo;
+mod remote;
 mod serve;
+mod token;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use gradwatch_server::config::{Config, ConfigError, Flags};
+
+use remote::ServerArgs;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const FAILED: u8 = 1;
@@ -31,6 +35,9 @@ enum Command {
     Serve(ConfigArgs),
     /// Train two small networks, one of which groks, and watch them
     Demo(demo::DemoArgs),
+    /// Make, list and revoke tokens, in the data directory or through a running server
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -75,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Token(command) => token::run(&command),
         Command::Config(command) => config::run(&command),
     };
     match result {
