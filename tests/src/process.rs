@@ -17,11 +17,17 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// Starts and waits until it listens. `address` with port 0 takes any free port.
     pub fn start(data_dir: &Path, address: SocketAddr) -> Self {
+        Self::start_with(data_dir, address, &[])
+    }
+
+    /// Starts with changed settings, given as the environment does.
+    pub fn start_with(data_dir: &Path, address: SocketAddr, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(binary())
             .args(["serve", "--listen", &address.to_string(), "--data-dir"])
             .arg(data_dir)
             .env("GRADWATCH_LOG__FORMAT", "json")
             .env("GRADWATCH_LOG__FILTER", "info")
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
