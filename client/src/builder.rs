@@ -10,6 +10,7 @@ use tonic::transport::Endpoint;
 use uuid::Uuid;
 
 use crate::buffer::ENTRY_OVERHEAD_BYTES;
+use crate::credentials::{Authorization, Token, endpoint};
 use crate::error::OpenError;
 use crate::run::Run;
 use crate::spec::{Group, Kind, Spec};
@@ -50,6 +51,8 @@ pub struct RepeatableAttempt {
 #[must_use = "nothing happens before `open`"]
 pub struct RunBuilder {
     server: String,
+    token: Option<Token>,
+    ca_certificate: Option<String>,
     project: String,
     name: String,
     labels: BTreeMap<String, String>,
@@ -87,6 +90,7 @@ pub(crate) struct Plan {
 #[derive(Debug)]
 pub(crate) struct Delivery {
     pub(crate) endpoint: Endpoint,
+    pub(crate) authorization: Authorization,
     /// The request that opens an attempt, but for the attempt.
     pub(crate) request: v1::OpenRunRequest,
     pub(crate) buffer_bytes: usize,
@@ -106,6 +110,8 @@ impl RunBuilder {
     pub(crate) fn new(server: String) -> Self {
         Self {
             server,
+            token: None,
+            ca_certificate: None,
             project: String::new(),
             name: String::new(),
             labels: BTreeMap::new(),
@@ -125,6 +131,19 @@ impl RunBuilder {
             close_timeout: DEFAULT_CLOSE_TIMEOUT,
             stall_timeout: DEFAULT_STALL_TIMEOUT,
         }
+    }
+
+    /// The token that lets the run in, with the scope `ingest`. Default: `GRADWATCH_TOKEN`, if it is set.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(Token(token.into()));
+        self
+    }
+
+    /// PEM certificates of the authority that an `https` server must be certified by. Default: those that the system
+    /// trusts.
+    pub fn ca_certificate(mut self, pem: impl Into<String>) -> Self {
+        self.ca_certificate = Some(pem.into());
+        self
     }
 
     /// The project that the run belongs to. Required.
@@ -252,7 +271,8 @@ impl RunBuilder {
     }
 
     fn check(self) -> Result<(Plan, Delivery), OpenError> {
-        let endpoint = check_server(&self.server)?;
+        let endpoint = endpoint(&self.server, self.ca_certificate.as_deref())?;
+        let authorization = Authorization::new(self.token)?;
         check_name("project", &self.project)?;
         check_name("name", &self.name)?;
         for (key, value) in &self.labels {
@@ -328,6 +348,7 @@ impl RunBuilder {
             repeatable.as_ref().map(|it| Continuation { first_seq: it.first_seq, settled_seq: it.settled_seq });
         let delivery = Delivery {
             endpoint,
+            authorization,
             request,
             buffer_bytes: self.buffer_bytes,
             stall_timeout: self.stall_timeout,
@@ -344,15 +365,6 @@ impl RunBuilder {
             close_timeout: self.close_timeout,
         };
         Ok((plan, delivery))
-    }
-}
-
-fn check_server(server: &str) -> Result<Endpoint, OpenError> {
-    let problem = |problem: String| OpenError::argument("server", format!("{server:?} {problem}"));
-    let endpoint = Endpoint::from_shared(server.to_owned()).map_err(|error| problem(format!("is no URL: {error}")))?;
-    match (endpoint.uri().scheme_str(), endpoint.uri().host()) {
-        (Some("http"), Some(_)) => Ok(endpoint),
-        _ => Err(problem("is not of the form http://host:port".to_owned())),
     }
 }
 

@@ -32,6 +32,7 @@
 mod buffer;
 mod builder;
 mod composer;
+mod credentials;
 mod error;
 mod frame;
 mod handover;

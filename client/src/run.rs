@@ -108,6 +108,14 @@ impl Run {
         self.composer.sketcher()
     }
 
+    /// Why frames are not delivered at present, in words: the server cannot be reached, or lets nobody in with this
+    /// token, or wants no more of the run. None while nothing is wrong.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let words = self.shared.words();
+        words.refusal.or(words.interruption)
+    }
+
     /// Whether [`Run::submit`] would look at this group's parameters (or gradient) at `step`: lets a caller save the
     /// copy when the update interval has not passed.
     ///

@@ -12,7 +12,8 @@ const QUOTED_REJECTIONS: usize = 8;
 const NO_SEGMENT: u64 = u64::MAX;
 
 /// Invariant: every submitted frame is counted in at most one of settled, dropped and rejected; once the uploader has
-/// ended, what is in none of them was not delivered. The training thread takes no lock here before it closes the run.
+/// ended, what is in none of them was not delivered. The training thread takes no lock here before it closes the
+/// run, unless it asks for words.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) submitted: AtomicU64,

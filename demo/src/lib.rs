@@ -26,9 +26,9 @@ mod table;
 mod training;
 
 pub use config::{ConfigError, TrainingConfig};
+pub use gradwatch_rest::RestError;
 pub use report::{DemoReport, EdgeView, EventView, RunReport};
-pub use rest::RestError;
-pub use run::{DemoError, PROJECT, run};
+pub use run::{DemoError, PROJECT, Server, run};
 pub use streamed::JobError;
 pub use table::{AdditionTable, Pair};
 pub use training::{EpochReport, ModularAddition};

@@ -5,8 +5,10 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use gradwatch_rest::RestError;
+
 use crate::{
-    rest::{Rest, RestError},
+    rest::Rest,
     streamed::{GROUP, WINDOW},
 };
 

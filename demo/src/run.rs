@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::task::{JoinError, spawn_blocking};
 
+use gradwatch_rest::RestClient;
+
 use crate::{DemoReport, JobError, RestError, RunReport, TrainingConfig, rest::Rest, streamed::train};
 
 /// What the demo's runs are filed under.
@@ -29,14 +31,24 @@ pub enum DemoError {
     Panicked(#[from] JoinError),
 }
 
-/// Trains a run that groks and its control that memorises, streams both to `server` (such as
-/// `http://127.0.0.1:7700`), and reads back what it stored. `seed` fixes weights, split and sketch, and so the report
+/// Where the demo streams to.
+#[derive(Clone, Default)]
+pub struct Server {
+    /// Such as `http://127.0.0.1:7700`.
+    pub url: String,
+    /// A token for the project [`PROJECT`] that may send and read, where the server asks for one.
+    pub token: Option<String>,
+    /// PEM certificates of the authority that an `https` server is certified by, unless the system trusts it.
+    pub ca_certificate: Option<String>,
+}
+
+/// Trains a run that groks and its control that memorises, streams both to `server`, and reads back what it stored. `seed` fixes weights, split and sketch, and so the report
 /// but for the runs' ids.
 ///
 /// # Errors
 /// When the server cannot be reached, or does not settle every frame.
-pub async fn run(server: &str, seed: u64) -> Result<DemoReport, DemoError> {
-    let rest = Rest::new(server);
+pub async fn run(server: &Server, seed: u64) -> Result<DemoReport, DemoError> {
+    let rest = Rest(RestClient::new(&server.url, server.token.as_deref(), server.ca_certificate.as_deref())?);
     // The client waits for a server that is away, which is right for a job, but nobody wants to watch a demo train for
     // a server that is not there.
     rest.is_ready().await?;
@@ -45,7 +57,7 @@ pub async fn run(server: &str, seed: u64) -> Result<DemoReport, DemoError> {
     let start = |name: &'static str, weight_decay: f32| {
         let config = TrainingConfig { seed, weight_decay, test_every: 1, ..TrainingConfig::default() };
         let bar = bars.add(progress_bar(name, u64::from(config.epochs)));
-        let server = server.to_owned();
+        let server = server.clone();
         (name, spawn_blocking(move || train(&server, PROJECT, name, config, &bar)))
     };
     let jobs = [start("groks", TrainingConfig::GROKKING_WEIGHT_DECAY), start("memorises", 0.0)];
@@ -54,7 +66,7 @@ pub async fn run(server: &str, seed: u64) -> Result<DemoReport, DemoError> {
         let run_id = job.await?.map_err(|cause| DemoError::Job { name, cause })?;
         runs.push(RunReport::read(&rest, name, run_id).await?);
     }
-    Ok(DemoReport { server: server.to_owned(), seed, runs })
+    Ok(DemoReport { server: server.url.clone(), seed, runs })
 }
 
 fn progress_bar(name: &'static str, epochs: u64) -> ProgressBar {

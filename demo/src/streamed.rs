@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{ConfigError, ModularAddition, TrainingConfig};
+use crate::{ConfigError, ModularAddition, Server, TrainingConfig};
 
 /// W of the demo's windows, in epochs.
 pub(crate) const WINDOW: u32 = 20;
@@ -35,7 +35,7 @@ pub enum JobError {
 
 /// Trains `config` and streams it to `server` as run `name`; answers the run's id. Blocks until it is done.
 pub(crate) fn train(
-    server: &str,
+    server: &Server,
     project: &str,
     name: &str,
     config: TrainingConfig,
@@ -43,7 +43,14 @@ pub(crate) fn train(
 ) -> Result<Uuid, JobError> {
     let mut job = ModularAddition::new(config.clone())?;
     let (eta, decay) = (decimal(config.learning_rate), decimal(config.weight_decay));
-    let mut run = Run::builder(server)
+    let mut builder = Run::builder(&server.url);
+    if let Some(token) = &server.token {
+        builder = builder.token(token);
+    }
+    if let Some(pem) = &server.ca_certificate {
+        builder = builder.ca_certificate(pem);
+    }
+    let mut run = builder
         .project(project)
         .name(name)
         .label("task", "modular-addition")

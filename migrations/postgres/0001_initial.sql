@@ -230,3 +230,20 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Who may do what. The token itself is nowhere: only its SHA-256, which finds it when it is shown.
+CREATE TABLE tokens (
+    token_id      UUID             NOT NULL PRIMARY KEY,
+    -- Hexadecimal.
+    hash          TEXT COLLATE "C" NOT NULL UNIQUE CHECK (length(hash) = 64),
+    name          TEXT COLLATE "C" NOT NULL,
+    -- The only project it is good for; null: all.
+    project       TEXT COLLATE "C",
+    -- JSON array of ingest, read, admin.
+    scopes        TEXT COLLATE "C" NOT NULL,
+    created_at_us BIGINT           NOT NULL,
+    -- Null: never.
+    expires_at_us BIGINT,
+    -- A revoked token stays, so that it cannot be made again from the same text.
+    revoked_at_us BIGINT
+);

@@ -16,11 +16,19 @@ use figment::{
 use gradwatch_spectral::detectors::DetectorConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::{access::Secret, tls};
+
 /// The default file: every setting with its documentation.
 pub const DEFAULT_FILE: &str = include_str!("../config.default.toml");
 
 /// Variables that share the prefix but belong to the commands, not to the server's settings.
-const COMMAND_VARIABLES: &[&str] = &["config", "server", "token"];
+const COMMAND_VARIABLES: &[&str] = &["config", "server", "token", "ca_certificate", "bootstrap_token"];
+
+/// Holds the text of a first token. No setting, so that nothing that prints settings prints it.
+const BOOTSTRAP_VARIABLE: &str = "GRADWATCH_BOOTSTRAP_TOKEN";
+
+/// Rates above are no limits, and too fine to count.
+const MAX_REQUESTS_PER_S: usize = 1_000_000;
 
 pub use database_url::DatabaseUrl;
 
@@ -31,6 +39,10 @@ pub use database_url::DatabaseUrl;
 pub struct Config {
     pub listen: SocketAddr,
     pub insecure: bool,
+    #[serde(default)]
+    pub tls_cert: Option<PathBuf>,
+    #[serde(default)]
+    pub tls_key: Option<PathBuf>,
     pub data_dir: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_url: Option<DatabaseUrl>,
@@ -38,11 +50,14 @@ pub struct Config {
     pub numeric_threads: usize,
     pub memory_limit_bytes: usize,
     pub log: Log,
+    pub access: Access,
     pub limits: Limits,
     pub liveness: Liveness,
     pub retention: Retention,
     pub api: Api,
     pub detectors: DetectorConfig,
+    #[serde(skip)]
+    pub bootstrap_token: Option<Secret>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +74,15 @@ pub struct Log {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config.default.toml documents every setting once")]
+pub struct Access {
+    pub require_tokens: bool,
+    pub requests_per_s: usize,
+    pub frame_bytes_per_s: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,10 +139,18 @@ pub struct Flags {
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
-    /// Listen beyond loopback although nothing asks callers who they are
+    /// Ask nobody for a token, also beyond loopback
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
+    /// A PEM file with the server's certificate, and those between it and its authority; needs --tls-key
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+    /// A PEM file with the certificate's private key
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
 }
 
 /// A setting that cannot be used.
@@ -153,13 +185,14 @@ impl Config {
             }
             figment = figment.merge(Toml::file_exact(file));
         }
-        let config: Self = figment
+        let mut config: Self = figment
             // What everyone else calls it, too.
             .merge(Env::raw().only(&["database_url"]))
             .merge(Env::prefixed("GRADWATCH_").ignore(COMMAND_VARIABLES).split("__"))
             .merge(Serialized::defaults(flags))
             .extract()
             .map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
+        config.bootstrap_token = bootstrap_token()?;
         config.validate()?;
         Ok(config)
     }
@@ -184,14 +217,19 @@ impl Config {
     /// Names the setting at fault.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let invalid = |field, message: String| Err(ConfigError::Invalid { field, message });
-        if !self.insecure && !self.listen.ip().is_loopback() {
-            return invalid(
-                "listen",
-                format!(
-                    "{} is beyond loopback and nothing asks callers who they are; set `insecure` to allow it",
-                    self.listen
-                ),
-            );
+        if self.insecure && self.access.require_tokens {
+            return invalid("insecure", "contradicts access.require_tokens".into());
+        }
+        if self.access.requests_per_s > MAX_REQUESTS_PER_S {
+            return invalid("access.requests_per_s", format!("must be at most {MAX_REQUESTS_PER_S}; 0 is no limit"));
+        }
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(_), None) => return invalid("tls_key", "is missing; tls_cert needs it".into()),
+            (None, Some(_)) => return invalid("tls_cert", "is missing; tls_key needs it".into()),
+            (Some(cert), Some(key)) => {
+                tls::acceptor(cert, key)?;
+            }
+            (None, None) => {}
         }
         if self.database_url.as_ref().is_some_and(|url| !url.is_postgres()) {
             return invalid("database_url", "must begin with postgres:// or postgresql://".into());
@@ -237,6 +275,12 @@ impl Config {
             .map_err(|error| ConfigError::Invalid { field: "detectors", message: error.to_string() })
     }
 
+    /// Whether callers are asked for a token: always beyond loopback unless `insecure`.
+    #[must_use]
+    pub fn requires_tokens(&self) -> bool {
+        self.access.require_tokens || !(self.insecure || self.listen.ip().is_loopback())
+    }
+
     /// How long a shutdown may take.
     #[must_use]
     pub fn shutdown_deadline(&self) -> Duration {
@@ -253,6 +297,17 @@ impl Config {
     }
 }
 
+/// The first token, if there is to be one. An empty variable is none: that is what templates make of a missing value.
+fn bootstrap_token() -> Result<Option<Secret>, ConfigError> {
+    let invalid = |message: String| ConfigError::Invalid { field: BOOTSTRAP_VARIABLE, message };
+    match std::env::var(BOOTSTRAP_VARIABLE) {
+        Ok(text) if text.is_empty() => Ok(None),
+        Ok(text) => Secret::chosen(text).map(Some).map_err(|error| invalid(error.to_string())),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(invalid("is no text".into())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +317,24 @@ mod tests {
         let file: toml::Table = DEFAULT_FILE.parse().expect("valid TOML");
         let defaults = toml::Table::try_from(DetectorConfig::default()).expect("a table");
         assert_eq!(file["detectors"], toml::Value::Table(defaults));
+    }
+
+    #[test]
+    fn tokens_are_asked_for_beyond_loopback() {
+        let asks = |listen: &str, insecure, require_tokens| {
+            let mut config = Config::embedded(listen.parse().expect("an address"), Path::new("data")).expect("valid");
+            (config.insecure, config.access.require_tokens) = (insecure, require_tokens);
+            config.requires_tokens()
+        };
+        for loopback in ["127.0.0.1:0", "127.9.9.9:0", "[::1]:0"] {
+            assert!(!asks(loopback, false, false));
+            assert!(asks(loopback, false, true));
+        }
+        for beyond in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+            assert!(asks(beyond, false, false));
+            assert!(asks(beyond, false, true));
+            assert!(!asks(beyond, true, false));
+        }
     }
 
     #[test]
@@ -275,7 +348,11 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(refused(|it| it.listen = SocketAddr::from(([10, 0, 0, 1], 7700))), "listen");
+        let contradiction = |it: &mut Config| (it.insecure, it.access.require_tokens) = (true, true);
+        assert_eq!(refused(contradiction), "insecure");
+        assert_eq!(refused(|it| it.access.requests_per_s = usize::MAX), "access.requests_per_s");
+        assert_eq!(refused(|it| it.tls_cert = Some("cert.pem".into())), "tls_key");
+        assert_eq!(refused(|it| it.tls_key = Some("key.pem".into())), "tls_cert");
         assert_eq!(refused(|it| it.memory_limit_bytes = it.limits.max_message_bytes), "memory_limit_bytes");
         assert_eq!(refused(|it| it.liveness.crashed_after_s = 1), "liveness.crashed_after_s");
         assert_eq!(refused(|it| it.api.cors_origins = vec!["example.org".into()]), "api.cors_origins");

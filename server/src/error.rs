@@ -17,6 +17,10 @@ use tonic_types::{ErrorDetails, StatusExt};
 pub enum ErrorCode {
     /// A field is malformed, out of range or unknown.
     InvalidArgument,
+    /// Nobody known is asking.
+    Unauthenticated,
+    /// Whoever is asking may not.
+    PermissionDenied,
     /// The thing named does not exist.
     NotFound,
     /// The method is not allowed on this path.
@@ -41,8 +45,10 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::InvalidArgument,
+        Self::Unauthenticated,
+        Self::PermissionDenied,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::NotAcceptable,
@@ -60,6 +66,8 @@ impl ErrorCode {
         use tonic::Code;
         match self {
             Self::InvalidArgument => ("invalid_argument", Code::InvalidArgument, StatusCode::BAD_REQUEST, false),
+            Self::Unauthenticated => ("unauthenticated", Code::Unauthenticated, StatusCode::UNAUTHORIZED, false),
+            Self::PermissionDenied => ("permission_denied", Code::PermissionDenied, StatusCode::FORBIDDEN, false),
             Self::NotFound => ("not_found", Code::NotFound, StatusCode::NOT_FOUND, false),
             Self::MethodNotAllowed => {
                 ("method_not_allowed", Code::Unimplemented, StatusCode::METHOD_NOT_ALLOWED, false)
@@ -225,8 +233,12 @@ impl IntoResponse for Error {
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.code == ErrorCode::Unauthenticated {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"gradwatch\""));
+        }
         if let Some(delay) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(delay.as_secs().max(1)));
+            // Whole seconds: less would be too early.
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(delay.as_secs_f64().ceil().max(1.0) as u64));
         }
         response
     }

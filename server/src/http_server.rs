@@ -9,15 +9,19 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    time::sleep,
+    time::{sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// After this long a connection is asked to end, so that clients spread over servers again and nothing lives for ever.
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(6 * 3_600);
 /// How long an aged connection may take to end.
 const AGED_GRACE: Duration = Duration::from_secs(60);
+/// How long a client may take to agree on TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Finds peers that vanished without a word.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -36,7 +40,15 @@ pub(crate) struct Ends {
 }
 
 /// Accepts until draining, then lets open connections finish what they are at.
-pub(crate) async fn accept(listener: TcpListener, app: Router, ends: Ends, connections: TaskTracker) {
+///
+/// Handshakes happen in the connection's own task, so that one that is slow or wrong delays nobody.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    app: Router,
+    ends: Ends,
+    connections: TaskTracker,
+) {
     loop {
         let accepted = tokio::select! {
             () = ends.draining.cancelled() => break,
@@ -48,7 +60,11 @@ pub(crate) async fn accept(listener: TcpListener, app: Router, ends: Ends, conne
                     tracing::debug!(%error, "a connection was gone before it was served");
                     continue;
                 }
-                connections.spawn(serve(stream, app.clone(), ends.clone()));
+                let (app, ends) = (app.clone(), ends.clone());
+                match tls.clone() {
+                    Some(tls) => connections.spawn(serve_tls(tls, stream, app, ends)),
+                    None => connections.spawn(serve(stream, app, ends)),
+                };
             }
             Err(error) => {
                 // Out of file descriptors, most likely: others have to end first.
@@ -65,7 +81,20 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)
 }
 
-async fn serve(stream: TcpStream, app: Router, ends: Ends) {
+/// A client that speaks no TLS is found out by its first bytes, and is left.
+async fn serve_tls(tls: TlsAcceptor, stream: TcpStream, app: Router, ends: Ends) {
+    let handshake = tokio::select! {
+        () = ends.draining.cancelled() => return,
+        handshake = timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)) => handshake,
+    };
+    match handshake {
+        Ok(Ok(stream)) => serve(stream, app, ends).await,
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+        Err(_) => tracing::debug!("TLS handshake took too long"),
+    }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, app: Router, ends: Ends) {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
     builder

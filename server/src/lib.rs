@@ -1,6 +1,7 @@
 //! The gradwatch server. [`serve`] is the whole application: `main.rs` parses, validates and calls it, tests call it on
 //! port 0.
 
+pub mod access;
 mod api;
 mod clock;
 pub mod config;
@@ -13,6 +14,7 @@ mod recorder;
 mod retention;
 mod server;
 mod state;
+mod tls;
 
-pub use api::openapi_json;
-pub use server::{Drained, ServeError, ServerHandle, serve, serve_on};
+pub use api::{openapi_json, token_json};
+pub use server::{Drained, ServeError, ServerHandle, open_store, serve, serve_on};

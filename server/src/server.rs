@@ -7,7 +7,8 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api,
+    access::{self, Access},
+    api, clock,
     config::{Config, ConfigError, DatabaseUrl},
     http_server, ingest,
     metrics::Metrics,
@@ -15,6 +16,7 @@ use crate::{
     recorder::{self, Hub, Recorder, StoreTrouble},
     retention,
     state::AppState,
+    tls,
 };
 
 /// Why a server did not start.
@@ -84,12 +86,21 @@ impl ServerHandle {
 /// When a setting, the store or the address cannot be used.
 pub async fn serve(config: Config) -> Result<ServerHandle, ServeError> {
     config.validate()?;
+    let store = open_store(&config).await?;
+    serve_on(config, store).await
+}
+
+/// Opens the store that the settings name.
+///
+/// # Errors
+/// When it cannot be opened; a data directory is open only once.
+pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     let store = gradwatch_store::open(config.database_url.as_ref().map(DatabaseUrl::expose), &config.data_dir).await?;
     match &config.database_url {
         Some(database_url) => tracing::info!(%database_url, "store opened"),
         None => tracing::info!(data_dir = %config.data_dir.display(), "store opened"),
     }
-    serve_on(config, store).await
+    Ok(store)
 }
 
 /// Starts a server on a store that is open; tests give one that breaks.
@@ -101,6 +112,7 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
     let config = Arc::new(config);
     let durability = store.durability().await?;
     let metrics = Arc::new(Metrics::new());
+    prepare_access(&config, &*store).await?;
     let hub = Arc::new(Hub::new(store.last_commit_seq().await?, config.api.replay_bytes));
     let trouble = Arc::new(StoreTrouble::default());
     let (settlements, queue) = mpsc::channel(recorder::QUEUE);
@@ -114,6 +126,7 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
     let draining = CancellationToken::new();
     let state = AppState {
         config: Arc::clone(&config),
+        access: Arc::new(Access::new(&config, Arc::clone(&store))),
         store: Arc::clone(&store),
         hub: Arc::clone(&hub),
         pipeline: Arc::clone(&pipeline),
@@ -121,6 +134,11 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
         draining: draining.clone(),
     };
     let app = app(state.clone()).await?;
+    let tls = match (&config.tls_cert, &config.tls_key) {
+        (Some(cert), Some(key)) => Some(tls::acceptor(cert, key)?),
+        // Validated: both or none.
+        _ => None,
+    };
 
     let listen = |cause| ServeError::Listen { address: config.listen, cause };
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
@@ -133,7 +151,7 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
     adopt_running(&state).await?;
     let connections = TaskTracker::new();
     let ends = http_server::Ends { draining: draining.clone(), cut_off: CancellationToken::new() };
-    let accepting = tokio::spawn(http_server::accept(listener, app, ends.clone(), connections.clone()));
+    let accepting = tokio::spawn(http_server::accept(listener, tls, app, ends.clone(), connections.clone()));
     let retention = tokio::spawn(retention::run(
         Arc::clone(&store),
         Arc::clone(&pipeline),
@@ -157,8 +175,34 @@ async fn app(state: AppState) -> Result<axum::Router, ServeError> {
         .add_service(health_service)
         .add_service(reflection)
         .into_axum_router();
-    // REST answers unknown paths; gRPC's own services are found by their path.
-    Ok(api::router(state).merge(grpc.reset_fallback()))
+    // The guard answers unknown paths. It comes last, so that it stands before all of them.
+    let app = access::protect(api::router(state.clone()).merge(grpc.reset_fallback()), state.clone());
+    Ok(api::with_cors(app, &state.config.api.cors_origins))
+}
+
+/// Makes the first token, and says what an operator should know about who may come in.
+async fn prepare_access(config: &Config, store: &dyn Store) -> Result<(), StoreError> {
+    if let Some(secret) = &config.bootstrap_token {
+        access::bootstrap(store, secret).await?;
+    }
+    let is_local = config.listen.ip().is_loopback();
+    if !config.requires_tokens() {
+        if !is_local {
+            tracing::warn!("insecure: whoever reaches this server can read and change everything");
+        }
+        return Ok(());
+    }
+    if config.tls_cert.is_none() && !is_local {
+        tracing::warn!("tokens travel in clear: set tls_cert and tls_key, or put a proxy with TLS in front");
+    }
+    let now_us = clock::now_us();
+    if !store.tokens().await?.iter().any(|token| token.is_valid(now_us)) {
+        tracing::warn!(
+            "tokens are asked for and there is none: make one with `gradwatch token create` while the server is \
+             stopped, or set GRADWATCH_BOOTSTRAP_TOKEN"
+        );
+    }
+    Ok(())
 }
 
 /// Runs that were going on when the last server stopped get an owner, so that their silence is noticed.

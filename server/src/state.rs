@@ -5,13 +5,15 @@ use std::sync::Arc;
 use gradwatch_store::Store;
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, metrics::Metrics, pipeline::Pipeline, recorder::Hub};
+use crate::{access::Access, config::Config, metrics::Metrics, pipeline::Pipeline, recorder::Hub};
 
 /// Everything a handler needs; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct AppState {
     /// The validated configuration.
     pub config: Arc<Config>,
+    /// Who may do what.
+    pub access: Arc<Access>,
     /// What is committed.
     pub store: Arc<dyn Store>,
     /// What is being committed.

@@ -12,8 +12,7 @@ use std::{
 use gradwatch_spectral::{detectors::Regime, edge::EdgeReading};
 use gradwatch_store::{
     AttemptDeclaration, AttemptId, Encoding, FollowerSnapshot, GroupSpec, Kind, LIVE_ANALYSIS, MarkMove, OpenAttempt,
-    ReadingRow, RunCommit, RunCounters, RunDeclaration, RunId, RunPatch, StepRow, StreamKey, StreamSpec,
-    TensorSpec,
+    ReadingRow, RunCommit, RunCounters, RunDeclaration, RunId, RunPatch, StepRow, StreamKey, StreamSpec, TensorSpec,
 };
 use gradwatch_test_postgres::TestDatabase;
 use uuid::Uuid;

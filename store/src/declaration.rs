@@ -9,10 +9,11 @@ use crate::{
 pub(crate) fn judge(open: &OpenAttempt, run: Option<&Run>, segments: &[Segment]) -> Result<OpenedAttempt, StoreError> {
     let attempt = &open.attempt;
     match run {
-        Some(run) if run.deleting => return Err(StoreError::RunDeleting(run.run_id)),
+        // First: whoever may not know the run must not learn more of it than that.
         Some(run) if run.project != open.run.project => {
             return Err(conflict("project", format!("the run belongs to project {:?}", run.project)));
         }
+        Some(run) if run.deleting => return Err(StoreError::RunDeleting(run.run_id)),
         _ => {}
     }
     match segments.iter().find(|segment| segment.attempt_id == attempt.attempt_id) {

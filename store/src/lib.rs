@@ -20,8 +20,8 @@ pub use error::StoreError;
 pub use model::{
     AttemptDeclaration, AttemptId, Encoding, Event, EventRow, FollowerSnapshot, GroupSpec, Kind, LIVE_ANALYSIS,
     MarkMove, NonFinitePayload, OpenAttempt, OpenedAttempt, OwnedRun, Reading, ReadingRow, Resumes, RollupRow, Run,
-    RunCommit, RunCounters, RunDeclaration, RunId, RunPatch, RunState, Segment, ShardMark, StepRow, StreamKey,
-    StreamSpec, TensorSpec,
+    RunCommit, RunCounters, RunDeclaration, RunId, RunPatch, RunState, Scope, Segment, ShardMark, StepRow, StreamKey,
+    StreamSpec, TensorSpec, Token, TokenHash, TokenId,
 };
 pub use query::{
     EventQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, RunSort, SeriesMetric, SeriesPoint, SeriesQuery,

@@ -8,7 +8,7 @@ use crate::{
     error::StoreError,
     model::{
         Event, FollowerSnapshot, OpenAttempt, OpenedAttempt, OwnedRun, Reading, Run, RunCommit, RunId, Segment,
-        ShardMark, StepRow,
+        ShardMark, StepRow, Token, TokenHash, TokenId,
     },
     query::{EventQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, SeriesPoint, SeriesQuery, StepQuery},
 };
@@ -166,6 +166,32 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the database fails.
     async fn overview(&self, project: Option<&str>) -> Result<Overview, StoreError>;
+
+    // --------------------------------------------------------------------------------------------------- access
+
+    /// Keeps a new token under the hash of its text.
+    ///
+    /// # Errors
+    /// `UniqueViolation` when the id or the hash is there already, be it revoked.
+    async fn create_token(&self, token: &Token, hash: &TokenHash) -> Result<(), StoreError>;
+
+    /// All tokens, also expired and revoked ones, oldest first; ties by id.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn tokens(&self) -> Result<Vec<Token>, StoreError>;
+
+    /// The token with this hash, also when it is expired or revoked.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn token_by_hash(&self, hash: &TokenHash) -> Result<Option<Token>, StoreError>;
+
+    /// Takes a token back; the first time counts. False when there is no such token.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn revoke_token(&self, token_id: TokenId, now_us: i64) -> Result<bool, StoreError>;
 
     // --------------------------------------------------------------------------------------------------- itself
 

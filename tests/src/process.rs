@@ -19,15 +19,20 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// Starts and waits until it listens. `address` with port 0 takes any free port.
     pub fn start(data_dir: &Path, address: SocketAddr) -> Self {
-        Self::start_on(data_dir, None, address)
+        Self::start_on(data_dir, None, address, &[])
+    }
+
+    /// Starts with changed settings, given as the environment does.
+    pub fn start_with(data_dir: &Path, address: SocketAddr, variables: &[(&str, &str)]) -> Self {
+        Self::start_on(data_dir, None, address, variables)
     }
 
     /// The same where a test keeps its data.
     pub fn start_in(place: &Place, address: SocketAddr) -> Self {
-        Self::start_on(place.data_dir(), place.database_url(), address)
+        Self::start_on(place.data_dir(), place.database_url(), address, &[])
     }
 
-    fn start_on(data_dir: &Path, database_url: Option<&str>, address: SocketAddr) -> Self {
+    fn start_on(data_dir: &Path, database_url: Option<&str>, address: SocketAddr, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(binary());
         // Not what whoever runs the tests may have set for something else.
         command.env_remove("DATABASE_URL").env_remove("GRADWATCH_DATABASE_URL");
@@ -39,6 +44,7 @@ impl ServerProcess {
             .arg(data_dir)
             .env("GRADWATCH_LOG__FORMAT", "json")
             .env("GRADWATCH_LOG__FILTER", "info")
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");

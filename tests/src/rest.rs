@@ -17,12 +17,26 @@ use crate::PATIENCE;
 pub struct Rest {
     client: Client<HttpConnector, Full<Bytes>>,
     server: String,
+    token: Option<String>,
 }
 
 impl Rest {
     /// Calls the server at a URL.
     pub fn new(server: &str) -> Self {
-        Self { client: Client::builder(TokioExecutor::new()).build_http(), server: server.to_owned() }
+        Self { client: Client::builder(TokioExecutor::new()).build_http(), server: server.to_owned(), token: None }
+    }
+
+    /// The same server, called with a token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    fn request(&self) -> http::request::Builder {
+        let request = Request::builder();
+        match &self.token {
+            Some(token) => request.header("authorization", format!("Bearer {token}")),
+            None => request,
+        }
     }
 
     /// A call with a body; answers status and body.
@@ -31,8 +45,10 @@ impl Rest {
         (head.status, body)
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: &str) -> (response::Parts, String) {
-        let request = Request::builder()
+    /// A call with a body; answers everything.
+    pub async fn exchange(&self, method: Method, path: &str, body: &str) -> (response::Parts, String) {
+        let request = self
+            .request()
             .method(method)
             .uri(format!("{}{path}", self.server))
             .header("content-type", "application/json")
@@ -106,7 +122,7 @@ impl Rest {
 
     /// Opens a stream of server-sent events.
     pub async fn events(&self, path: &str, last_event_id: Option<&str>) -> SseStream {
-        let mut request = Request::builder().uri(format!("{}{path}", self.server));
+        let mut request = self.request().uri(format!("{}{path}", self.server));
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }

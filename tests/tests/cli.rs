@@ -100,17 +100,92 @@ fn a_bad_setting_is_named_wherever_it_comes_from() {
 }
 
 #[test]
-fn listening_beyond_loopback_has_to_be_asked_for() {
+fn open_to_everybody_has_to_be_asked_for_and_contradicts_tokens() {
     let dir = dir();
-    for command in [&["serve"][..], &["config", "check"]] {
-        for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7700"] {
-            let ended = gradwatch(dir.path(), &[], &[command, &["--listen", address]].concat()).with(USAGE);
-            ended.says("listen: ");
-            ended.says("insecure");
-        }
+    for arguments in [&["--listen", "0.0.0.0:7700"][..], &["--listen", "0.0.0.0:7700", "--insecure"]] {
+        gradwatch(dir.path(), &[], &[&["config", "check"], arguments].concat()).with(OK);
     }
-    gradwatch(dir.path(), &[], &["config", "check", "--listen", "0.0.0.0:7700", "--insecure"]).with(OK);
-    gradwatch(dir.path(), &[], &["config", "check", "--listen", "[::1]:7700"]).with(OK);
+    let variables = [("GRADWATCH_ACCESS__REQUIRE_TOKENS", "true")];
+    gradwatch(dir.path(), &variables, &["config", "check", "--insecure"]).with(USAGE).says("insecure: ");
+    gradwatch(dir.path(), &[], &["serve", "--tls-cert", "tls.crt"]).with(USAGE).says("tls_key: ");
+    let files = ["serve", "--tls-cert", "nowhere.crt", "--tls-key", "nowhere.key"];
+    gradwatch(dir.path(), &[], &files).with(USAGE).says("tls_cert: nowhere.crt: ");
+    gradwatch(dir.path(), &[], &["demo", "--exit", "--listen", "0.0.0.0:0"]).with(USAGE).says("--listen");
+}
+
+#[test]
+fn a_first_token_is_no_setting() {
+    let dir = dir();
+    let secret = "gw_a_first_token_that_is_long_enough";
+    let variables = [("GRADWATCH_BOOTSTRAP_TOKEN", secret), ("GRADWATCH_TOKEN", secret)];
+    for arguments in [&["config", "show"][..], &["config", "show", "--json"], &["config", "check"]] {
+        let ended = gradwatch(dir.path(), &variables, arguments).with(OK);
+        assert!(!(ended.stdout.contains(secret) || ended.stderr.contains(secret)), "{}{}", ended.stdout, ended.stderr);
+    }
+    let ended = gradwatch(dir.path(), &[("GRADWATCH_BOOTSTRAP_TOKEN", "gw_short")], &["serve"]).with(USAGE);
+    ended.says("GRADWATCH_BOOTSTRAP_TOKEN: ");
+    assert!(!ended.stderr.contains("gw_short"), "{}", ended.stderr);
+    // An empty one is none.
+    gradwatch(dir.path(), &[("GRADWATCH_BOOTSTRAP_TOKEN", "")], &["config", "check"]).with(OK);
+}
+
+/// Makes a token; answers its text and id.
+fn token(dir: &TempDir, variables: &[(&str, &str)], arguments: &[&str]) -> (String, String) {
+    let create = ["token", "create", "--json", "--name", "a test"];
+    let made = gradwatch(dir.path(), variables, &[&create, arguments].concat()).with(OK).json();
+    let text = |member: &str| made[member].as_str().unwrap_or_else(|| panic!("{member}: {made}")).to_owned();
+    (text("token"), text("token_id"))
+}
+
+#[test]
+fn tokens_are_managed_without_a_server_and_through_one() {
+    let (dir, data) = (dir(), dir());
+    let data_dir = data.path().to_str().expect("text");
+    let (admin, _) = token(&dir, &[], &["--scope", "admin", "--data-dir", data_dir]);
+    let reading = ["--scope", "read", "--project", "vision", "--expires-in", "30d", "--data-dir", data_dir];
+    let (reader, reader_id) = token(&dir, &[], &reading);
+    let ended = gradwatch(dir.path(), &[], &["token", "list", "--data-dir", data_dir]).with(OK);
+    assert!(ended.stdout.contains(&reader_id) && ended.stdout.contains("vision"), "{}", ended.stdout);
+    for secret in [&admin, &reader] {
+        assert!(secret.starts_with("gw_"), "{secret}");
+        assert!(!ended.stdout.contains(secret), "{}", ended.stdout);
+    }
+    // Kept by their hashes only.
+    for entry in std::fs::read_dir(data.path()).expect("a directory") {
+        let bytes = std::fs::read(entry.expect("an entry").path()).expect("a file");
+        assert!(!bytes.windows(20).any(|window| window == &admin.as_bytes()[10..30]));
+    }
+
+    let server = ServerProcess::start_with(data.path(), any_port(), &[("GRADWATCH_ACCESS__REQUIRE_TOKENS", "true")]);
+    let locked = gradwatch(dir.path(), &[], &["token", "list", "--data-dir", data_dir]).with(FAILED);
+    locked.says("--server");
+    let url = server.url();
+    let variables = [("GRADWATCH_SERVER", url.as_str()), ("GRADWATCH_TOKEN", admin.as_str())];
+    let listed = gradwatch(dir.path(), &variables, &["token", "list", "--json"]).with(OK).json();
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(2), "{listed}");
+    let (sender, sender_id) = token(&dir, &variables, &["--scope", "ingest"]);
+    gradwatch(dir.path(), &variables, &["token", "revoke", &sender_id]).with(OK);
+    for (secret, status) in [(reader.as_str(), "403"), (sender.as_str(), "401"), ("", "401")] {
+        let ended = gradwatch(dir.path(), &[], &["token", "list", "--server", &url, "--token", secret]).with(FAILED);
+        ended.says(status);
+    }
+    gradwatch(dir.path(), &variables, &["token", "revoke", "00000000-0000-0000-0000-000000000000"]).with(FAILED);
+    // Found out before training.
+    gradwatch(dir.path(), &variables, &["demo", "--exit", "--token", &sender]).with(FAILED).says("401");
+    drop(server);
+
+    gradwatch(dir.path(), &[], &["token", "revoke", &reader_id, "--data-dir", data_dir]).with(OK);
+    gradwatch(dir.path(), &variables, &["token", "list"]).with(UNREACHABLE);
+    for wrong in [
+        &["token", "create", "--name", "x", "--scope", "write"][..],
+        &["token", "create", "--name", "x"],
+        &["token", "create", "--name", "", "--scope", "read"],
+        &["token", "create", "--name", "x", "--scope", "read", "--expires-in", "soon"],
+        &["token", "create", "--name", "x", "--scope", "read", "--expires-in", "0s"],
+        &["token", "revoke", "x"],
+    ] {
+        gradwatch(dir.path(), &[], wrong).with(USAGE);
+    }
 }
 
 #[test]
@@ -147,9 +222,11 @@ fn a_signal_ends_it_well() {
 #[test]
 fn every_command_explains_itself() {
     let dir = dir();
-    let commands: [(&[&str], &[&str]); 7] = [
-        (&[], &["serve", "demo", "import", "config", "--version"]),
-        (&["serve"], &["--listen", "--data-dir", "--insecure", "--config", "GRADWATCH_CONFIG"]),
+    let commands: [(&[&str], &[&str]); 9] = [
+        (&[], &["serve", "demo", "import", "token", "config", "--version"]),
+        (&["serve"], &["--listen", "--data-dir", "--insecure", "--tls-cert", "--config", "GRADWATCH_CONFIG"]),
+        (&["token"], &["create", "list", "revoke"]),
+        (&["token", "create"], &["--scope", "--project", "--server", "--token", "--ca-certificate", "--data-dir"]),
         (&["demo"], &["--seed", "--server", "GRADWATCH_SERVER", "--listen", "--data-dir", "--exit", "--json"]),
         (&["config"], &["check", "show", "default"]),
         (&["config", "check"], &["--config", "--json"]),

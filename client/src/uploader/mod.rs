@@ -22,6 +22,7 @@ use tonic::transport::Endpoint;
 
 use crate::buffer::Entry;
 use crate::builder::{Continuation, Delivery};
+use crate::credentials::Authorization;
 use crate::handover::Message;
 use crate::shared::Shared;
 use backlog::Backlog;
@@ -49,6 +50,7 @@ pub(crate) fn start(delivery: Delivery, shared: Arc<Shared>) -> io::Result<(Unbo
 
 struct Uploader {
     endpoint: Endpoint,
+    authorization: Authorization,
     request: v1::OpenRunRequest,
     stall_timeout: Duration,
     messages: UnboundedReceiver<Message>,
@@ -97,6 +99,7 @@ impl Uploader {
             .keep_alive_while_idle(true);
         Self {
             endpoint,
+            authorization: delivery.authorization,
             request: delivery.request,
             stall_timeout: delivery.stall_timeout,
             messages,

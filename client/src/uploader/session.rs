@@ -13,6 +13,7 @@ use tonic::transport::Endpoint;
 use super::attempt::Attempt;
 use super::interruption::{Interruption, quote};
 use super::{End, Stopped, Uploader, stop};
+use crate::credentials::Authorization;
 
 /// Messages between us and the connection; each is at most one batch.
 const OUTGOING_MESSAGES: usize = 2;
@@ -48,6 +49,7 @@ impl Session {
     /// Declares the attempt unless that was done before, and opens a stream of it.
     async fn open(
         endpoint: Endpoint,
+        authorization: Authorization,
         request: v1::OpenRunRequest,
         declared: &mut bool,
     ) -> Result<(Self, Outgoing), Interruption> {
@@ -59,7 +61,7 @@ impl Session {
             writer_id: request.writer_id.clone(),
         };
         let channel = endpoint.connect().await.map_err(|error| Interruption::transport(&error))?;
-        let mut client = TelemetryClient::new(channel);
+        let mut client = TelemetryClient::with_interceptor(channel, authorization);
         if !*declared {
             client.open_run(request).await?;
             *declared = true;
@@ -88,7 +90,10 @@ impl Uploader {
         let mut request = self.request.clone();
         request.attempt = self.backlog.front().map(|front| front.header.clone());
         let mut declared = self.backlog.front().is_some_and(Attempt::is_declared);
-        let open = timeout(self.stall_timeout, Session::open(self.endpoint.clone(), request, &mut declared));
+        let open = timeout(
+            self.stall_timeout,
+            Session::open(self.endpoint.clone(), self.authorization.clone(), request, &mut declared),
+        );
         let opened = self.meanwhile(open).await?;
         // The front attempt is still the same: meanwhile, attempts only join behind it.
         if let Some(front) = self.backlog.front_mut().filter(|_| declared) {

@@ -144,7 +144,7 @@ pub(crate) struct ProjectFilter {
 
 impl FromParams for ProjectFilter {
     fn from_params(params: &mut Params) -> Result<Self, Error> {
-        Ok(Self { project: params.one("project")? })
+        Ok(Self { project: params.project()? })
     }
 }
 

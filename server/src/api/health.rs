@@ -31,14 +31,14 @@ pub(crate) struct Ready {
 }
 
 /// Answers while the process lives.
-#[utoipa::path(get, operation_id = "isAlive", path = "/healthz", tag = "server", responses((status = 200, body = Alive)))]
+#[utoipa::path(get, operation_id = "isAlive", path = "/healthz", tag = "server", security(()), responses((status = 200, body = Alive)))]
 pub(crate) async fn alive(Query(()): Query<()>) -> Json<Alive> {
     Json(Alive { status: "alive" })
 }
 
 /// Answers whether the server can take frames: the database answers with the durability an acknowledgement promises,
 /// and no shutdown is under way.
-#[utoipa::path(get, operation_id = "isReady", path = "/readyz", tag = "server", responses((status = 200, body = Ready),
+#[utoipa::path(get, operation_id = "isReady", path = "/readyz", tag = "server", security(()), responses((status = 200, body = Ready),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "Not now")))]
 pub(crate) async fn ready(State(state): State<AppState>, Query(()): Query<()>) -> Answer<Json<Ready>> {
     if state.draining.is_cancelled() {
@@ -55,7 +55,7 @@ pub(crate) async fn ready(State(state): State<AppState>, Query(()): Query<()>) -
     }
 }
 
-/// The server's own counters, for Prometheus.
+/// The server's own counters, for Prometheus. Needs a token for all projects.
 #[utoipa::path(get, operation_id = "scrapeMetrics", path = "/metrics", tag = "server",
     responses((status = 200, body = String, content_type = "application/openmetrics-text")))]
 pub(crate) async fn metrics(State(state): State<AppState>, Query(()): Query<()>) -> impl IntoResponse {

@@ -25,6 +25,7 @@ mod steps;
 mod stream;
 mod text;
 mod time;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -33,23 +34,23 @@ use axum::{
     extract::DefaultBodyLimit,
     http::{HeaderName, HeaderValue, Method, header},
     middleware,
-    routing::get,
+    routing::{delete, get},
 };
 use tokio::sync::Semaphore;
 use tower_http::cors::CorsLayer;
 
 pub use openapi::openapi_json;
+pub use tokens::token_json;
 
 use crate::state::AppState;
 
 /// Labels are the only body there is: this holds any that the default limits allow, escaped.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// Every path that is not gRPC.
+/// Every path that is not gRPC, without the guard in front of it (see `access`).
 pub(crate) fn router(state: AppState) -> Router {
     let slots = stream::Slots(Arc::new(Semaphore::new(state.config.api.max_streams.min(Semaphore::MAX_PERMITS))));
-    let cors = cors(&state.config.api.cors_origins);
-    let router = Router::new()
+    Router::new()
         .route("/api/v1/overview", get(overview::get))
         .route("/api/v1/runs", get(runs::list))
         .route("/api/v1/runs/{run_id}", get(runs::get).patch(runs::patch).delete(runs::delete))
@@ -62,33 +63,33 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/v1/series", get(series::of_runs))
         .route("/api/v1/events", get(events::of_all))
         .route("/api/v1/stream", get(stream::listen))
+        .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/api/v1/tokens/{token_id}", delete(tokens::revoke))
         .route("/openapi.json", get(openapi::serve))
         .route("/docs", get(docs::serve))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
-        .fallback(refusal::no_such_path)
-        .method_not_allowed_fallback(refusal::no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(Extension(slots))
         .layer(middleware::from_fn_with_state(state.clone(), refusal::count))
-        .with_state(state);
-    match cors {
-        Some(cors) => router.layer(cors),
-        None => router,
-    }
+        .with_state(state)
 }
 
-/// Lets pages of the configured origins call from a browser; without origins no such header is ever sent.
-fn cors(origins: &[String]) -> Option<CorsLayer> {
+/// Lets pages of the configured origins call from a browser; without origins no such header is ever sent. Stands before
+/// the guard: a browser asks whether it may send a token before it sends one.
+pub(crate) fn with_cors(router: Router, origins: &[String]) -> Router {
     // Origins were validated with the configuration; what still is no header value matches no browser's origin.
     let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
-    (!origins.is_empty()).then(|| {
-        CorsLayer::new()
-            .allow_origin(origins)
-            .allow_methods([Method::GET, Method::PATCH, Method::DELETE])
-            .allow_headers([header::ACCEPT, header::CONTENT_TYPE, HeaderName::from_static("last-event-id")])
-    })
+    if origins.is_empty() {
+        return router;
+    }
+    let last_event_id = HeaderName::from_static("last-event-id");
+    let cors = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE, last_event_id]);
+    router.layer(cors)
 }
 
 #[cfg(test)]

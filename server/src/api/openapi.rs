@@ -4,8 +4,11 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use axum::{http::header, response::IntoResponse};
 use utoipa::{
-    IntoResponses, OpenApi, ToSchema,
-    openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder},
+    IntoResponses, Modify, OpenApi, ToSchema,
+    openapi::{
+        ContentBuilder, Ref, RefOr, Response, ResponseBuilder,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
 };
 
 use super::{
@@ -13,7 +16,7 @@ use super::{
     message::{ReadingMessage, RunMessage},
     overview,
     params::Query,
-    readings, runs, segments, series, steps, stream,
+    readings, runs, segments, series, steps, stream, tokens,
 };
 use crate::error::{ErrorCode, Problem};
 
@@ -42,19 +45,37 @@ use crate::error::{ErrorCode, Problem};
         events::of_run,
         events::of_all,
         stream::listen,
+        tokens::list,
+        tokens::create,
+        tokens::revoke,
         health::alive,
         health::ready,
         health::metrics,
     ),
+    modifiers(&BearerToken),
+    security(("token" = [])),
     components(schemas(Problem, ReadingMessage, RunMessage)),
     tags(
         (name = "runs", description = "Training jobs and their attempts"),
         (name = "readings", description = "What was recorded, by step"),
         (name = "events", description = "What happened"),
+        (name = "tokens", description = "Who may do what"),
         (name = "server", description = "The server itself"),
     )
 )]
 struct Document;
+
+/// How callers say who they are, where they are asked.
+struct BearerToken;
+
+impl Modify for BearerToken {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let description = "A token as `gradwatch token create` prints it. Not asked for where the server takes anyone.";
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
 
 /// The problems that a call under `/api/v1` can answer.
 pub(crate) enum Problems {}

@@ -10,7 +10,7 @@ use axum::{
 use gradwatch_store::RunId;
 
 use super::{refusal::Refusal, text};
-use crate::error::Error;
+use crate::{access::Caller, error::Error, state::AppState};
 
 /// The parameters of one request.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(crate) struct Params {
     pairs: Vec<(String, String)>,
     claimed: Vec<&'static str>,
     fingerprint: u64,
+    caller: Option<Caller>,
 }
 
 impl Params {
@@ -27,7 +28,20 @@ impl Params {
             form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
         let fingerprint = fingerprint(path, &pairs);
         pairs.reverse();
-        Self { pairs, claimed: Vec::new(), fingerprint }
+        Self { pairs, claimed: Vec::new(), fingerprint, caller: None }
+    }
+
+    /// `project`: the one asked for, or else the only one that the caller may see; `None` for all.
+    ///
+    /// Invariant: lists are narrowed by what this answers and by nothing else, so that a caller of one project sees
+    /// nothing of another.
+    pub(crate) fn project(&mut self) -> Result<Option<String>, Error> {
+        let project = self.one("project")?;
+        let caller = self.caller.as_ref().ok_or_else(|| Error::internal("a request came around the guard"))?;
+        match project {
+            Some(project) => caller.require_project(&project).map(|()| Some(project)),
+            None => Ok(caller.project().map(str::to_owned)),
+        }
     }
 
     /// Says which question this is, whatever page of the answer is asked for.
@@ -162,22 +176,36 @@ impl<S: Send + Sync, T: FromParams> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let mut params = Params::new(parts.uri.path(), parts.uri.query());
+        params.caller = parts.extensions.get().cloned();
         let value = T::from_params(&mut params)?;
         params.finish()?;
         Ok(Self(value))
     }
 }
 
-/// Extracts the path segment `{run_id}`.
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let caller = parts.extensions.get().cloned();
+        Ok(caller.ok_or_else(|| Error::internal("a request came around the guard"))?)
+    }
+}
+
+/// Extracts the path segment `{run_id}`: a run that the caller may know, if there is one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RunPath(pub(crate) RunId);
 
-impl<S: Send + Sync> FromRequestParts<S> for RunPath {
+impl FromRequestParts<AppState> for RunPath {
     type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Self::Rejection> {
+        let caller = Caller::from_request_parts(parts, state).await?;
         let text = path_segment(parts, state, "run_id").await?;
         let run_id = text.parse().map_err(|error| Error::invalid("run_id", format!("{text:?} is no UUID: {error}")))?;
+        if caller.project().is_some() {
+            caller.run(&*state.store, run_id).await?;
+        }
         Ok(Self(run_id))
     }
 }

@@ -49,16 +49,3 @@ pub(crate) async fn count(State(state): State<AppState>, request: Request, next:
     }
     response
 }
-
-/// The answer to a path that leads nowhere.
-pub(crate) async fn no_such_path() -> Refusal {
-    Refusal(Error::new(ErrorCode::NotFound, "no such path; /docs lists them"))
-}
-
-/// The answer to a method that a path does not know; axum adds the `Allow` header.
-pub(crate) async fn no_such_method() -> Refusal {
-    Refusal(Error::new(
-        ErrorCode::MethodNotAllowed,
-        "this path does not know the method; the Allow header lists what it knows",
-    ))
-}

@@ -134,7 +134,7 @@ impl FromParams for RunsQuery {
             Some(_) => return Err(Error::invalid("sort", "must be -last_seen, last_seen, -created or created")),
         };
         Ok(Self {
-            project: params.one("project")?,
+            project: params.project()?,
             state: params.parsed("state")?,
             regime: params.parsed("regime")?,
             name: params.one("name")?,

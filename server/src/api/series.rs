@@ -14,7 +14,7 @@ use super::{
     refusal::Answer,
     selection::{StreamChoice, Stretch},
 };
-use crate::{error::Error, state::AppState};
+use crate::{access::Caller, error::Error, state::AppState};
 
 const DEFAULT_POINTS: usize = 1_000;
 const MAX_POINTS: usize = 10_000;
@@ -158,6 +158,7 @@ pub(crate) async fn of_run(
     responses((status = 200, body = SeriesList), Problems))]
 pub(crate) async fn of_runs(
     State(state): State<AppState>,
+    caller: Caller,
     Query((RunsParam { runs }, series, choice, stretch, paging)): Query<(
         RunsParam,
         SeriesParams,
@@ -166,6 +167,12 @@ pub(crate) async fn of_runs(
         Paging,
     )>,
 ) -> Answer<Json<SeriesList>> {
+    if caller.project().is_some() {
+        for &run_id in &runs {
+            let known = caller.run(&*state.store, run_id).await;
+            known.map_err(|error| Error { field: Some("run".into()), ..error.into() })?;
+        }
+    }
     let question = Question { runs, series, choice, stretch };
     let answer = question.answer(&*state.store, &paging).await.map_err(|error| match error.field.as_deref() {
         Some("run_id") => Error { field: Some("run".into()), ..error },

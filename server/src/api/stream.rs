@@ -8,7 +8,7 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response, Sse, sse},
 };
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt, stream};
 use gradwatch_store::RunId;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
@@ -25,6 +25,7 @@ use super::{
     selection::SegmentChoice,
 };
 use crate::{
+    access::Caller,
     error::{Error, ErrorCode},
     metrics::Metrics,
     recorder::{Hub, Publication, Resume},
@@ -71,7 +72,7 @@ impl FromParams for StreamQuery {
             |text: String| text.parse().map_err(|error| Error::invalid("run", format!("{text:?} is no UUID: {error}")));
         let message_type = |text: String| text.parse().map_err(|error: String| Error::invalid("types", error));
         Ok(Self {
-            project: params.one("project")?,
+            project: params.project()?,
             runs: params.list("run")?.into_iter().map(run).collect::<Result<_, _>>()?,
             types: params.list("types")?.into_iter().map(message_type).collect::<Result<_, _>>()?,
             segment,
@@ -88,6 +89,7 @@ impl FromParams for StreamQuery {
     responses((status = 200, body = String, content_type = "text/event-stream"), Problems))]
 pub(crate) async fn listen(
     State(state): State<AppState>,
+    caller: Caller,
     Extension(Slots(slots)): Extension<Slots>,
     Query(query): Query<StreamQuery>,
     headers: HeaderMap,
@@ -104,8 +106,9 @@ pub(crate) async fn listen(
         live_only: query.segment == SegmentChoice::Live,
     };
     let slot = Slot::new(permit, Arc::clone(&state.metrics));
-    let listener = Listener::new(state.hub, state.draining, filter, after, slot);
-    Ok(([("x-accel-buffering", "no")], Sse::new(listener.into_stream())).into_response())
+    let ended = Box::pin(state.access.ended(caller));
+    let listener = Listener::new(state.hub, state.draining, filter, after, slot).into_stream().take_until(ended);
+    Ok(([("x-accel-buffering", "no")], Sse::new(listener)).into_response())
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Error> {

@@ -6,10 +6,10 @@ use std::{
 };
 
 use clap::Args;
-use gradwatch_demo::{DemoError, DemoReport, JobError, PROJECT, RestError};
+use gradwatch_demo::{DemoError, DemoReport, JobError, PROJECT, RestError, Server};
 use gradwatch_server::{ServeError, ServerHandle, config::Config, serve};
 
-use super::{FAILED, Failure, StopSignals, UNREACHABLE, runtime, serve::start_logging};
+use super::{FAILED, Failure, ServerArgs, StopSignals, UNREACHABLE, USAGE, runtime, serve::start_logging};
 
 /// Learns addition modulo 71 from 2016 of the 5041 pairs, twice: with weight decay the network groks, without it only
 /// memorises. Both stream to the server, which shows when the spectrum of the updates changes.
@@ -18,9 +18,8 @@ pub(super) struct DemoArgs {
     /// Fixes weights, split and sketch, and so the table
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Use a server that runs already, such as http://127.0.0.1:7700, instead of starting one
-    #[arg(long, value_name = "URL", env = "GRADWATCH_SERVER")]
-    server: Option<String>,
+    #[command(flatten)]
+    remote: ServerArgs,
     /// Where the started server listens; any free port when this one is taken
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7700", conflicts_with = "server")]
     listen: SocketAddr,
@@ -37,8 +36,10 @@ pub(super) struct DemoArgs {
 
 pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     runtime()?.block_on(async {
-        let Some(server) = &args.server else { return with_own_server(args).await };
-        let report = gradwatch_demo::run(server, args.seed).await?;
+        let Some(url) = args.remote.server.clone() else { return with_own_server(args).await };
+        let ca_certificate = args.remote.ca_certificate()?;
+        let server = Server { url, token: args.remote.token.clone(), ca_certificate };
+        let report = gradwatch_demo::run(&server, args.seed).await?;
         print_report(args, &report);
         Ok(())
     })
@@ -48,7 +49,7 @@ async fn with_own_server(args: &DemoArgs) -> Result<(), Failure> {
     let server = start(args).await?;
     let url = format!("http://{}", server.address());
     eprintln!("gradwatch serves on {url}; training two networks of 436,224 parameters for 400 epochs");
-    let outcome = gradwatch_demo::run(&url, args.seed).await;
+    let outcome = gradwatch_demo::run(&Server { url, ..Server::default() }, args.seed).await;
     if let Ok(report) = &outcome {
         print_report(args, report);
         if !args.exit {
@@ -62,6 +63,9 @@ async fn with_own_server(args: &DemoArgs) -> Result<(), Failure> {
 
 async fn start(args: &DemoArgs) -> Result<ServerHandle, Failure> {
     let mut config = Config::embedded(args.listen, &args.data_dir)?;
+    if config.requires_tokens() {
+        return Err(Failure::new(USAGE, "--listen: beyond loopback a server asks for tokens; the demo's asks nobody"));
+    }
     config.log.filter = "warn".into();
     start_logging(&config.log)?;
     match serve(config.clone()).await {

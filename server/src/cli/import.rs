@@ -21,7 +21,7 @@ use self::{
     delivery::Import, error::ImportError, existing::Existing, groups::GroupPattern, progress::Progress, rest::Rest,
     series::Series,
 };
-use super::{Failure, runtime};
+use super::{Failure, ServerArgs, runtime};
 
 /// Reads the checkpoints of a training run that is over, or that nobody watched, and makes a run of their differences.
 ///
@@ -41,9 +41,8 @@ pub(super) struct ImportArgs {
     /// The checkpoints, in any order
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The server
-    #[arg(long, value_name = "URL", env = "GRADWATCH_SERVER", default_value = "http://127.0.0.1:7700")]
-    server: String,
+    #[command(flatten)]
+    remote: ServerArgs,
     /// The project that the run belongs to
     #[arg(long)]
     project: String,
@@ -100,7 +99,14 @@ impl From<EncodingArg> for Encoding {
     }
 }
 
+/// Where `gradwatch serve` listens unless it is told otherwise.
+const DEFAULT_SERVER: &str = "http://127.0.0.1:7700";
+
 impl ImportArgs {
+    fn server(&self) -> &str {
+        self.remote.server.as_deref().unwrap_or(DEFAULT_SERVER)
+    }
+
     fn groups(&self) -> Vec<GroupPattern> {
         if self.group_patterns.is_empty() { vec![GroupPattern::all()] } else { self.group_patterns.clone() }
     }
@@ -118,26 +124,32 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 pub(super) fn run(args: &ImportArgs) -> Result<(), Failure> {
     let series = Series::new(steps::checkpoints(&args.files, &args.steps)?, args.every.into())?;
-    let existing = runtime()?.block_on(ask_server(args))?;
-    import(args, &series, existing.as_ref())?;
+    let ca_certificate = args.remote.ca_certificate()?;
+    let existing = runtime()?.block_on(ask_server(args, ca_certificate.as_deref()))?;
+    import(args, &series, existing.as_ref(), ca_certificate.as_deref())?;
     Ok(())
 }
 
 /// Whether there is a server at all, and what it has of the run.
-async fn ask_server(args: &ImportArgs) -> Result<Option<Existing>, ImportError> {
-    let mut rest = Rest::connect(&args.server).await?;
+async fn ask_server(args: &ImportArgs, ca_certificate: Option<&str>) -> Result<Option<Existing>, ImportError> {
+    let rest = Rest::connect(args, ca_certificate).await?;
     match args.run_id {
-        Some(run_id) => existing::find(&mut rest, run_id).await,
+        Some(run_id) => existing::find(&rest, run_id).await,
         None => Ok(None),
     }
 }
 
-fn import(args: &ImportArgs, series: &Series, existing: Option<&Existing>) -> Result<(), ImportError> {
+fn import(
+    args: &ImportArgs,
+    series: &Series,
+    existing: Option<&Existing>,
+    ca_certificate: Option<&str>,
+) -> Result<(), ImportError> {
     let recorded = existing.map_or(&[][..], |existing| &existing.rows);
     let longest_window = args.windows.iter().max().map_or(0, |&longest| longest as usize);
     let plan = series.plan(recorded, longest_window);
     let run_id = args.run_id.unwrap_or_else(Uuid::new_v4);
-    let import = Import::open(args, series, &plan, existing, run_id)?;
+    let import = Import::open(args, series, &plan, existing, run_id, ca_certificate)?;
 
     let new_rows = plan.rows.len() - plan.refill;
     let mut progress = Progress::new(new_rows, args.json);
@@ -158,7 +170,7 @@ fn import(args: &ImportArgs, series: &Series, existing: Option<&Existing>) -> Re
 
     let readings: Vec<(u32, usize)> =
         args.windows.iter().map(|&window| (window, series.full_windows(recorded, &plan, window as usize))).collect();
-    let link = format!("{}/api/v1/runs/{run_id}/readings/edge", args.server.trim_end_matches('/'));
+    let link = format!("{}/api/v1/runs/{run_id}/readings/edge", args.server().trim_end_matches('/'));
     if args.json {
         let readings: Vec<_> =
             readings.iter().map(|(window, full)| json!({ "window": window, "full": full })).collect();

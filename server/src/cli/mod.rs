@@ -3,12 +3,16 @@
 mod config;
 mod demo;
 mod import;
+mod remote;
 mod serve;
+mod token;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use gradwatch_server::config::{Config, ConfigError, Flags};
+
+use remote::ServerArgs;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const FAILED: u8 = 1;
@@ -34,6 +38,9 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Make a run of checkpoint files
     Import(import::ImportArgs),
+    /// Make, list and revoke tokens, in the data directory or through a running server
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -79,6 +86,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Token(command) => token::run(&command),
         Command::Config(command) => config::run(&command),
     };
     match result {

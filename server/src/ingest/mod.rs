@@ -1,9 +1,9 @@
-//! gRPC: authenticates, validates, hands over.
+//! gRPC: validates, hands over. Who calls was found out by the guard (`access`).
 
 mod declaration;
 mod frames;
 mod stream;
-mod text;
+pub(crate) mod text;
 
 use std::{pin::Pin, time::Duration};
 
@@ -12,10 +12,11 @@ use gradwatch_proto::v1::{
     self, ClientMessage, CloseRunRequest, CloseRunResponse, OpenRunRequest, OpenRunResponse, Outcome, ServerMessage,
     telemetry_server::{Telemetry, TelemetryServer},
 };
-use gradwatch_store::RunState;
+use gradwatch_store::{RunState, StoreError};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    access::Caller,
     clock,
     config::Limits,
     error::{Error, ErrorCode},
@@ -43,7 +44,7 @@ impl Ingest {
         error.into()
     }
 
-    async fn open(&self, request: OpenRunRequest) -> Result<OpenRunResponse, Error> {
+    async fn open(&self, caller: &Caller, request: OpenRunRequest) -> Result<OpenRunResponse, Error> {
         if self.state.draining.is_cancelled() {
             let error = Error::new(ErrorCode::Unavailable, "the server is shutting down");
             return Err(error.retry_after(Duration::from_secs(1)));
@@ -51,7 +52,14 @@ impl Ingest {
         let limits = &self.state.config.limits;
         let open = declaration::open_attempt(request, limits, clock::now_us(), &environment())?;
         let run_id = open.run.run_id;
-        let opened = self.state.store.open_attempt(&open).await?;
+        caller.require_project(&open.run.project)?;
+        let opened = match self.state.store.open_attempt(&open).await {
+            // The run is another project's, which a token of this one must not be told.
+            Err(StoreError::Conflict { field: "project", .. }) if caller.project().is_some() => {
+                return Err(StoreError::UnknownRun(run_id).into());
+            }
+            opened => opened?,
+        };
         if opened.created {
             tracing::info!(%run_id, segment = opened.segment, project = open.run.project, "attempt opened");
             self.state.pipeline.segments_changed(run_id).await;
@@ -59,11 +67,11 @@ impl Ingest {
         Ok(OpenRunResponse { segment: opened.segment, limits: Some(wire_limits(limits)) })
     }
 
-    async fn close(&self, request: CloseRunRequest) -> Result<CloseRunResponse, Error> {
+    async fn close(&self, caller: &Caller, request: CloseRunRequest) -> Result<CloseRunResponse, Error> {
         let run_id = declaration::run_id(&request.run_id)?;
         let outcome = run_state(request.outcome())?;
         // An unknown run is told so before an owner is made for it.
-        self.state.store.run(run_id).await?;
+        caller.run(&*self.state.store, run_id).await?;
         self.state.pipeline.close_run(run_id, outcome).await?;
         Ok(CloseRunResponse {})
     }
@@ -74,19 +82,28 @@ impl Telemetry for Ingest {
     type StreamFramesStream = Pin<Box<dyn Stream<Item = Result<ServerMessage, Status>> + Send>>;
 
     async fn open_run(&self, request: Request<OpenRunRequest>) -> Result<Response<OpenRunResponse>, Status> {
-        self.open(request.into_inner()).await.map(Response::new).map_err(|error| self.refuse(error))
+        let answer = async { self.open(&caller(&request)?, request.into_inner()).await };
+        answer.await.map(Response::new).map_err(|error| self.refuse(error))
     }
 
     async fn stream_frames(
         &self,
         request: Request<Streaming<ClientMessage>>,
     ) -> Result<Response<Self::StreamFramesStream>, Status> {
-        Ok(Response::new(Box::pin(stream::serve(self.state.clone(), request.into_inner()))))
+        let caller = caller(&request).map_err(|error| self.refuse(error))?;
+        Ok(Response::new(Box::pin(stream::serve(self.state.clone(), caller, request.into_inner()))))
     }
 
     async fn close_run(&self, request: Request<CloseRunRequest>) -> Result<Response<CloseRunResponse>, Status> {
-        self.close(request.into_inner()).await.map(Response::new).map_err(|error| self.refuse(error))
+        let answer = async { self.close(&caller(&request)?, request.into_inner()).await };
+        answer.await.map(Response::new).map_err(|error| self.refuse(error))
     }
+}
+
+/// Who the guard let through.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Error> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| Error::internal("a call came around the guard"))
 }
 
 fn run_state(outcome: Outcome) -> Result<RunState, Error> {

@@ -1,6 +1,6 @@
 //! One stream of frames: what comes in is checked and handed over, what is settled is acknowledged.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::Stream;
 use gradwatch_proto::v1::{self, ClientMessage, ServerMessage, client_message, server_message};
@@ -14,6 +14,7 @@ use tonic::{Status, Streaming};
 
 use super::{STEP_LIMIT, declaration, frames, run_state, text, wire_limits};
 use crate::{
+    access::{Caller, unauthenticated},
     clock,
     error::{Error, ErrorCode},
     metrics::Metrics,
@@ -35,12 +36,13 @@ type Sender = mpsc::Sender<Result<ServerMessage, Status>>;
 /// Answers the messages for the client; the stream lives in a task of its own until it is over.
 pub(super) fn serve(
     state: AppState,
+    caller: Caller,
     inbound: Streaming<ClientMessage>,
 ) -> impl Stream<Item = Result<ServerMessage, Status>> + Send {
     let (sender, receiver) = mpsc::channel(OUTBOX);
     tokio::spawn(async move {
         state.metrics.ingest_streams_opened.inc();
-        if let Err(error) = Session::run(&state, inbound, &sender).await {
+        if let Err(error) = Session::run(&state, &caller, inbound, &sender).await {
             tracing::debug!(%error, "frame stream closed");
             Metrics::count(&state.metrics.errors, error.code.label());
             // The client may have gone.
@@ -61,13 +63,19 @@ enum Inbound {
 
 struct Session<'a> {
     state: &'a AppState,
+    caller: &'a Caller,
     run_id: RunId,
     opened: &'a StreamOpened,
     share: Share,
 }
 
 impl Session<'_> {
-    async fn run(state: &AppState, mut inbound: Streaming<ClientMessage>, sender: &Sender) -> Result<(), Error> {
+    async fn run(
+        state: &AppState,
+        caller: &Caller,
+        mut inbound: Streaming<ClientMessage>,
+        sender: &Sender,
+    ) -> Result<(), Error> {
         let first = tokio::select! {
             () = state.draining.cancelled() => return Ok(()),
             first = timeout(FIRST_MESSAGE, next(&mut inbound, state)) => first,
@@ -81,7 +89,7 @@ impl Session<'_> {
         let attempt_id = declaration::attempt_id("attempt_id", &open.attempt_id)?;
         text::name(&open.writer_id, state.config.limits.max_name_bytes)
             .map_err(|message| Error::invalid("writer_id", message))?;
-        state.store.run(run_id).await?;
+        caller.run(&*state.store, run_id).await?;
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let open = StreamOpen { attempt_id, shard: open.shard, writer_id: open.writer_id, outbox };
         let opened = state.pipeline.open_stream(run_id, open).await?;
@@ -99,13 +107,16 @@ impl Session<'_> {
             state.pipeline.disconnect(run_id, &opened).await;
             return Ok(());
         }
-        let session = Session { state, run_id, opened: &opened, share: state.pipeline.budget.share() };
+        let session = Session { state, caller, run_id, opened: &opened, share: state.pipeline.budget.share() };
         let mut writer = Writer { sender, messages, held: None, settled: opened.settled.clone(), told: settled };
         // Both sides at once: acknowledgements go out while the inbound side waits for memory.
         let mut finish = None;
         let ended = tokio::select! {
             ended = session.read(&mut inbound, &mut finish) => ended,
             gone = writer.run() => Err(gone),
+            () = Arc::clone(&state.access).ended(caller.clone()) => {
+                Err(unauthenticated("the token has expired or was revoked"))
+            }
         };
         let accepted_seq = state.pipeline.disconnect(run_id, &opened).await;
         match ended {
@@ -161,6 +172,7 @@ impl Session<'_> {
         if let Some(index) = batch.frames.iter().position(|frame| frame.seq == 0 || frame.seq >= STEP_LIMIT) {
             return Err(Error::invalid(format!("frames[{index}].seq"), "starts from 1 and stays below 2^53"));
         }
+        self.caller.allowance().frames(prost::Message::encoded_len(&batch)).await?;
         // Handed over in parts that fit the stream's share, so that what is reserved is what it takes: small payloads
         // lead to rows many times their size.
         let windows = self.opened.spec.window_lengths.len();

@@ -2,7 +2,7 @@
 //! everyone who shares it.
 
 /// Checks a name: not empty, no control characters, not too long.
-pub(super) fn name(text: &str, max_bytes: usize) -> Result<(), String> {
+pub(crate) fn name(text: &str, max_bytes: usize) -> Result<(), String> {
     if text.is_empty() {
         return Err("must not be empty".into());
     }

@@ -3,6 +3,7 @@
 mod commit;
 mod run;
 mod segment;
+mod token;
 
 pub use commit::{
     Event, EventRow, FollowerSnapshot, LIVE_ANALYSIS, MarkMove, NonFinitePayload, Reading, ReadingRow, RollupRow,
@@ -13,3 +14,4 @@ pub use segment::{
     AttemptDeclaration, AttemptId, Encoding, GroupSpec, Kind, OpenAttempt, OpenedAttempt, OwnedRun, Resumes, Segment,
     ShardMark, StreamSpec, TensorSpec,
 };
+pub use token::{Scope, Token, TokenHash, TokenId};

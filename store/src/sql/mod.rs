@@ -13,6 +13,7 @@ mod rows;
 mod runs;
 mod series;
 mod steps;
+mod tokens;
 
 use std::collections::BTreeMap;
 
@@ -23,7 +24,7 @@ use crate::{
     error::StoreError,
     model::{
         Event, FollowerSnapshot, OpenAttempt, OpenedAttempt, OwnedRun, Reading, Run, RunCommit, RunId, Segment,
-        ShardMark, StepRow,
+        ShardMark, StepRow, Token, TokenHash, TokenId,
     },
     query::{
         EventQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, SeriesMetric, SeriesPoint, SeriesQuery,
@@ -123,6 +124,22 @@ impl<B: Backend> Store for B {
 
     async fn overview(&self, project: Option<&str>) -> Result<Overview, StoreError> {
         overview::overview(self, project).await
+    }
+
+    async fn create_token(&self, token: &Token, hash: &TokenHash) -> Result<(), StoreError> {
+        tokens::create_token(self, token, hash).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<Token>, StoreError> {
+        tokens::tokens(self).await
+    }
+
+    async fn token_by_hash(&self, hash: &TokenHash) -> Result<Option<Token>, StoreError> {
+        tokens::token_by_hash(self, hash).await
+    }
+
+    async fn revoke_token(&self, token_id: TokenId, now_us: i64) -> Result<bool, StoreError> {
+        tokens::revoke_token(self, token_id, now_us).await
     }
 
     async fn durability(&self) -> Result<Durability, StoreError> {

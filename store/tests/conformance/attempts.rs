@@ -181,6 +181,9 @@ pub(crate) async fn the_project_is_fixed(store: AnyStore) {
     let mut moved = resume(1, 2, 1, 3);
     moved.run.project = "language".to_owned();
     assert_eq!(conflict(&store, &moved).await, "project");
+    // Whoever is of another project does not learn that the run is being deleted.
+    store.mark_deleting(run_id(1)).await.unwrap();
+    assert_eq!(conflict(&store, &moved).await, "project");
 }
 
 pub(crate) async fn concurrent_openings_agree(store: AnyStore) {

@@ -9,6 +9,7 @@ mod pages;
 mod round_trip;
 mod runs;
 mod series;
+mod tokens;
 
 /// Makes one test of every case for a backend: `$open` gives an empty store and whatever must outlive it.
 macro_rules! suite {
@@ -66,6 +67,9 @@ macro_rules! suite {
                 lifecycle::expiry,
                 lifecycle::durability,
                 lifecycle::unknown_runs,
+                tokens::tokens_come_back_as_they_were,
+                tokens::a_hash_and_an_id_are_taken_once,
+                tokens::a_token_is_revoked_once,
             );
         }
     };

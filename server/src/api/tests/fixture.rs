@@ -26,6 +26,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::{
+    access::{Access, protect},
     config::Config,
     metrics::Metrics,
     pipeline::Pipeline,
@@ -108,8 +109,13 @@ impl Api {
                 .unwrap(),
         );
         let hub = Arc::new(Hub::new(store.last_commit_seq().await.unwrap(), config.api.replay_bytes));
-        let state = AppState { config, store, hub, pipeline, metrics, draining: CancellationToken::new() };
-        Self { router: super::super::router(state.clone()), state, _dir: dir, _queue: queue }
+        let access = Arc::new(Access::new(&config, Arc::clone(&store)));
+        let router_of = |state: AppState| {
+            let guarded = protect(super::super::router(state.clone()), state.clone());
+            super::super::with_cors(guarded, &state.config.api.cors_origins)
+        };
+        let state = AppState { config, access, store, hub, pipeline, metrics, draining: CancellationToken::new() };
+        Self { router: router_of(state.clone()), state, _dir: dir, _queue: queue }
     }
 
     /// With one run that was rewound.

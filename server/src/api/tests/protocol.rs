@@ -6,6 +6,14 @@ use super::fixture::{Api, of_run, run_id};
 use crate::api::openapi;
 
 #[tokio::test]
+async fn a_route_that_nobody_declared_is_not_reachable() {
+    let mut api = Api::empty(|_| {}).await;
+    let forgotten = axum::Router::new().route("/api/v1/forgotten", axum::routing::get(async || "a secret"));
+    api.router = crate::access::protect(forgotten, api.state.clone());
+    assert_eq!(api.get("/api/v1/forgotten").await.problem().0, 404);
+}
+
+#[tokio::test]
 async fn unknown_paths_and_methods_are_problems() {
     let api = Api::empty(|_| {}).await;
     for path in ["/", "/api/v1", "/api/v1/run", "/api/v2/runs", "/docs/"] {

@@ -35,6 +35,7 @@ impl<'a> Import<'a> {
         plan: &Plan,
         existing: Option<&Existing>,
         run_id: Uuid,
+        ca_certificate: Option<&str>,
     ) -> Result<Self, ImportError> {
         let first = plan.rows.first().map_or(0, |row| row.base);
         let layout = Layout::of(&CheckpointFile::open(&series.checkpoints[first].path)?, &args.groups())?;
@@ -44,7 +45,7 @@ impl<'a> Import<'a> {
             first_seq: plan.first_seq,
             settled_seq: plan.settled_seq,
         };
-        let run = builder(args, &layout).run_id(run_id).repeatable_attempt(attempt).open()?;
+        let run = builder(args, ca_certificate, &layout).run_id(run_id).repeatable_attempt(attempt).open()?;
         Ok(Self { args, series, layout, run })
     }
 
@@ -101,12 +102,12 @@ fn frame<'a>(layout: &'a Layout, sketches: &'a [Vec<f64>]) -> Frame<'a> {
     groups.fold(Frame::new(), |frame, (group, sketch)| frame.sketched_parameters(&group.name, sketch))
 }
 
-fn builder(args: &ImportArgs, layout: &Layout) -> RunBuilder {
+fn builder(args: &ImportArgs, ca_certificate: Option<&str>, layout: &Layout) -> RunBuilder {
     let longest_window = args.windows.iter().max().map_or(0, |&longest| longest as usize);
     // Float32, each with the little that goes with it. Twice what the client asks for at least.
     let frame_bytes = 1024 + layout.groups.len() * (4 * args.dim + 128);
     let buffer_bytes = DEFAULT_BUFFER_BYTES.max(8 * (longest_window + 1) * frame_bytes);
-    let builder = Run::builder(&args.server)
+    let builder = Run::builder(args.server())
         .project(&args.project)
         .name(&args.name)
         .config(json!({ "imported": true, "every": args.every, "learning_rate": args.lr }))
@@ -116,6 +117,8 @@ fn builder(args: &ImportArgs, layout: &Layout) -> RunBuilder {
         .update_interval(args.every)
         .buffer_bytes(buffer_bytes)
         .close_timeout(PATIENCE);
+    let builder = args.remote.token.iter().fold(builder, |builder, token| builder.token(token));
+    let builder = ca_certificate.into_iter().fold(builder, |builder, pem| builder.ca_certificate(pem));
     let builder = args.labels.iter().fold(builder, |builder, (key, value)| builder.label(key, value));
     let builder = args.windows.iter().fold(builder, |builder, &window| builder.window(window));
     layout.groups.iter().fold(builder, |builder, group| {

@@ -18,8 +18,8 @@ pub(super) enum ImportError {
     Checkpoint { path: PathBuf, problem: String },
     #[error("no server answers at {server}: {cause}; is `gradwatch serve` running there?")]
     Unreachable { server: String, cause: String },
-    #[error("{what}: {problem}")]
-    Rest { what: String, problem: String },
+    #[error("{0}")]
+    Rest(String),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(transparent)]

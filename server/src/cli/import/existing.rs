@@ -36,7 +36,7 @@ struct Step {
 ///
 /// # Errors
 /// [`ImportError::Usage`] when the run is none that an import made: only its own frames can be made again.
-pub(super) async fn find(rest: &mut Rest, run_id: Uuid) -> Result<Option<Existing>, ImportError> {
+pub(super) async fn find(rest: &Rest, run_id: Uuid) -> Result<Option<Existing>, ImportError> {
     let segments: Option<Segments> = rest.find(&format!("/api/v1/runs/{run_id}/segments")).await?;
     let Some(segments) = segments else { return Ok(None) };
     let newest = match segments.items.as_slice() {
@@ -54,9 +54,6 @@ pub(super) async fn find(rest: &mut Rest, run_id: Uuid) -> Result<Option<Existin
 
 fn recorded_row(path: &str, step: &Step) -> Result<RecordedRow, ImportError> {
     let seq = step.seqs.first().and_then(|seq| seq.as_ref()?.parse().ok());
-    let seq = seq.ok_or_else(|| ImportError::Rest {
-        what: format!("GET {path}"),
-        problem: format!("step {} has no sequence number", step.step),
-    })?;
+    let seq = seq.ok_or_else(|| ImportError::Rest(format!("GET {path}: step {} has no sequence number", step.step)))?;
     Ok(RecordedRow { step: step.step, seq })
 }

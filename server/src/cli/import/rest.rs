@@ -1,21 +1,11 @@
-//! The few REST calls that an import begins with, over the same kind of connection as its frames.
+//! The few REST calls that an import begins with.
 
-use std::{error::Error, future::poll_fn, time::Duration};
-
-use http::{Request, StatusCode};
-use http_body_util::BodyExt;
+use gradwatch_rest::{RestClient, RestError};
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
-use tonic::{
-    body::Body,
-    client::GrpcService,
-    transport::{Channel, Endpoint},
-};
+use serde_json::Value;
 
-use super::error::ImportError;
+use super::{ImportArgs, error::ImportError};
 
-/// How long a server may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// The most items of a page.
 const PAGE: usize = 10_000;
 
@@ -25,44 +15,37 @@ struct Page<T> {
     next_cursor: Option<String>,
 }
 
-/// Reads JSON from one server.
+/// Reads from one server.
 pub(super) struct Rest {
     server: String,
-    channel: Channel,
+    client: RestClient,
 }
 
 impl Rest {
-    /// Connects, and asks whether the server is ready.
-    pub(super) async fn connect(server: &str) -> Result<Self, ImportError> {
-        let endpoint = Endpoint::from_shared(server.to_owned())
-            .map_err(|error| ImportError::Usage(format!("--server {server:?} is no URL: {error}")))?;
-        let unreachable = |cause: String| ImportError::Unreachable { server: server.to_owned(), cause };
-        let connecting = timeout(PATIENCE, endpoint.connect());
-        let channel = connecting
-            .await
-            .map_err(|_| unreachable(format!("no connection within {PATIENCE:?}")))?
-            .map_err(|error| unreachable(reasons(&error)))?;
-        let mut rest = Self { server: server.to_owned(), channel };
-        match rest.get("/readyz").await? {
-            (status, _) if status.is_success() => Ok(rest),
-            (status, body) => Err(unreachable(format!("/readyz says {status}: {}", text(&body)))),
+    /// Asks whether the server is there and ready.
+    pub(super) async fn connect(args: &ImportArgs, ca_certificate: Option<&str>) -> Result<Self, ImportError> {
+        let server = args.server().to_owned();
+        let client = RestClient::new(&server, args.remote.token.as_deref(), ca_certificate)
+            .map_err(|error| ImportError::Usage(error.to_string()))?;
+        let rest = Self { server, client };
+        match rest.client.get::<Value>("/readyz").await {
+            Ok(_) => Ok(rest),
+            Err(error @ RestError::Status { .. }) => Err(rest.unreachable(&error)),
+            Err(error) => Err(rest.error(error)),
         }
     }
 
     /// The JSON at a path, or none where the server has no such thing.
-    pub(super) async fn find<T: DeserializeOwned>(&mut self, path: &str) -> Result<Option<T>, ImportError> {
-        let fail = |problem: String| ImportError::Rest { what: format!("GET {path}"), problem };
-        match self.get(path).await? {
-            (StatusCode::NOT_FOUND, _) => Ok(None),
-            (status, body) if status.is_success() => {
-                serde_json::from_slice(&body).map(Some).map_err(|error| fail(format!("unexpected answer: {error}")))
-            }
-            (status, body) => Err(fail(format!("{status}: {}", text(&body)))),
+    pub(super) async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, ImportError> {
+        match self.client.get(path).await {
+            Ok(found) => Ok(Some(found)),
+            Err(RestError::Status { status: 404, .. }) => Ok(None),
+            Err(error) => Err(self.error(error)),
         }
     }
 
     /// All items of a list, page by page; none at all where there is no such list. `path` carries a query.
-    pub(super) async fn all<T: DeserializeOwned>(&mut self, path: &str) -> Result<Vec<T>, ImportError> {
+    pub(super) async fn all<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ImportError> {
         let mut items = Vec::new();
         let mut next = format!("{path}&limit={PAGE}");
         while let Some(page) = self.find::<Page<T>>(&next).await? {
@@ -73,33 +56,15 @@ impl Rest {
         Ok(items)
     }
 
-    async fn get(&mut self, path: &str) -> Result<(StatusCode, Vec<u8>), ImportError> {
-        let unreachable = |cause: String| ImportError::Unreachable { server: self.server.clone(), cause };
-        let request = Request::get(path).body(Body::empty()).map_err(|error| unreachable(error.to_string()))?;
-        let answer = async {
-            poll_fn(|context| self.channel.poll_ready(context)).await.map_err(|error| reasons(&error))?;
-            let response = self.channel.call(request).await.map_err(|error| reasons(&error))?;
-            let status = response.status();
-            let body = response.into_body().collect().await.map_err(|error| reasons(&error))?;
-            Ok((status, body.to_bytes().to_vec()))
-        };
-        let answer: Result<_, String> =
-            timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
-        answer.map_err(unreachable)
+    fn unreachable(&self, error: &RestError) -> ImportError {
+        ImportError::Unreachable { server: self.server.clone(), cause: error.to_string() }
     }
-}
 
-fn text(body: &[u8]) -> String {
-    String::from_utf8_lossy(body).into_owned()
-}
-
-/// An error with its reasons: the transport's own words for a refused connection do not say that it was refused.
-fn reasons(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
+    fn error(&self, error: RestError) -> ImportError {
+        match error {
+            RestError::Argument { .. } => ImportError::Usage(error.to_string()),
+            RestError::Unreachable { .. } => self.unreachable(&error),
+            RestError::Status { .. } | RestError::Answer { .. } => ImportError::Rest(error.to_string()),
+        }
     }
-    text
 }

@@ -1,0 +1,59 @@
+//! A call that got no usable answer.
+
+use std::error::Error;
+
+/// A call that got no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RestError {
+    /// The server's address, the token or the authority cannot be used.
+    #[error("{field}: {problem}")]
+    Argument {
+        /// `server`, `token` or `ca_certificate`.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Nobody answers there, or nobody who can prove to be the server.
+    #[error("{what}: {cause}")]
+    Unreachable {
+        /// What was asked for.
+        what: String,
+        /// What went wrong.
+        cause: String,
+    },
+    /// The server refused.
+    #[error("{what}: {status}: {body}")]
+    Status {
+        /// What was asked for.
+        what: String,
+        /// The HTTP status.
+        status: u16,
+        /// The problem document.
+        body: String,
+    },
+    /// The answer is not what the API documents.
+    #[error("{what}: unexpected answer: {cause}")]
+    Answer {
+        /// What was asked for.
+        what: String,
+        /// What does not fit.
+        cause: serde_json::Error,
+    },
+}
+
+impl RestError {
+    pub(crate) fn argument(field: &'static str, problem: &str) -> Self {
+        Self::Argument { field, problem: problem.to_owned() }
+    }
+}
+
+/// An error with its reasons: hyper's own words for a refused connection do not say that it was refused.
+pub(crate) fn full_text(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

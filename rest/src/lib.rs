@@ -1,0 +1,154 @@
+//! Calls the REST API of a gradwatch server, as the commands and the demo do: few calls, so that each has a connection
+//! of its own.
+
+mod error;
+mod tls;
+
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Uri, header, uri::Scheme};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+
+pub use error::RestError;
+use tls::Tls;
+
+/// How long a server may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One server, and who is calling.
+#[derive(Clone)]
+pub struct RestClient {
+    server: String,
+    token: Option<String>,
+    tls: Tls,
+}
+
+impl fmt::Debug for RestClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RestClient").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl RestClient {
+    /// Calls a server such as `https://gradwatch.example.org:7700`. An `https` server must be certified by the authority
+    /// in `ca_certificate` (PEM), or else by one that the system trusts.
+    ///
+    /// # Errors
+    /// [`RestError::Argument`] when `ca_certificate` or `token` is none.
+    pub fn new(server: &str, token: Option<&str>, ca_certificate: Option<&str>) -> Result<Self, RestError> {
+        let token = token.filter(|token| !token.is_empty());
+        if token.is_some_and(|token| !token.chars().all(|character| character.is_ascii_graphic())) {
+            return Err(RestError::argument("token", "holds a character that no token has"));
+        }
+        let server = server.trim_end_matches('/').to_owned();
+        Ok(Self { server, token: token.map(str::to_owned), tls: Tls::new(ca_certificate)? })
+    }
+
+    /// GET. `path` begins with a slash.
+    ///
+    /// # Errors
+    /// When the server does not answer, refuses, or answers something else.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, RestError> {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// Any call.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, RestError> {
+        let what = format!("{method} {}{path}", self.server);
+        let unreachable = |cause: String| RestError::Unreachable { what: what.clone(), cause };
+        let answer = timeout(PATIENCE, self.exchange(method, path, body)).await;
+        let (status, body) = answer.map_err(|_| unreachable(format!("no answer within {PATIENCE:?}")))?.map_err(
+            |error| match error {
+                ExchangeError::Argument(error) => error,
+                ExchangeError::Network(cause) => unreachable(error::full_text(&*cause)),
+            },
+        )?;
+        if !status.is_success() {
+            let body = String::from_utf8_lossy(&body).into_owned();
+            return Err(RestError::Status { what, status: status.as_u16(), body });
+        }
+        serde_json::from_slice(&body).map_err(|cause| RestError::Answer { what, cause })
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(http::StatusCode, Bytes), ExchangeError> {
+        let not_a_url =
+            || RestError::argument("server", &format!("{:?} is not of the form http://host:port", self.server));
+        let uri: Uri = format!("{}{path}", self.server).parse().map_err(|_| not_a_url())?;
+        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else { return Err(not_a_url().into()) };
+        let is_tls = match scheme {
+            scheme if *scheme == Scheme::HTTP => false,
+            scheme if *scheme == Scheme::HTTPS => true,
+            _ => return Err(not_a_url().into()),
+        };
+        // A host in brackets is an IPv6 address.
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        let mut request = Request::builder()
+            .method(method)
+            .uri(uri.path_and_query().map_or("/", |target| target.as_str()))
+            .header(header::HOST, authority.as_str())
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = request.body(Full::new(Bytes::from(body))).map_err(network)?;
+        let stream = TcpStream::connect((host, port)).await.map_err(network)?;
+        if is_tls {
+            send(self.tls.connect(host, stream).await.map_err(network)?, request).await
+        } else {
+            send(stream, request).await
+        }
+    }
+}
+
+enum ExchangeError {
+    Argument(RestError),
+    Network(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<RestError> for ExchangeError {
+    fn from(error: RestError) -> Self {
+        Self::Argument(error)
+    }
+}
+
+fn network(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ExchangeError {
+    ExchangeError::Network(error.into())
+}
+
+async fn send(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<(http::StatusCode, Bytes), ExchangeError> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(network)?;
+    // Ends with the sender; an error shows in the answer as well.
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await.map_err(network)?;
+    let status = response.status();
+    let body = response.into_body().collect().await.map_err(network)?.to_bytes();
+    Ok((status, body))
+}

@@ -1,0 +1,147 @@
+//! Who is asking, what they may, and how much of it.
+//!
+//! Invariant: nothing is reachable that [`requirement`] does not declare; [`guard`] stands in front of every route and
+//! every RPC. What a caller may see is decided by the [`Caller`] that the guard leaves in the request: without one,
+//! handlers refuse.
+
+mod allowance;
+mod caller;
+mod guard;
+mod request;
+mod requirement;
+mod secret;
+
+use std::{
+    collections::HashMap,
+    future::pending,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::http::{HeaderMap, header};
+use gradwatch_store::{Store, StoreError, Token, TokenHash, TokenId};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    clock, config,
+    error::{Error, ErrorCode},
+};
+
+use allowance::Allowance;
+pub(crate) use caller::Caller;
+pub(crate) use guard::protect;
+pub use request::TokenRequest;
+pub(crate) use request::bootstrap;
+pub use secret::{Secret, SecretError};
+
+/// How long what the store said of a token is believed.
+const BELIEVED: Duration = Duration::from_secs(2);
+/// How often open streams look whether their token is still good. Together: within five seconds.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Look-ups remembered at once. Whoever guesses tokens fills it and then pays a look-up for each guess; memory stays
+/// bounded.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// Knows tokens.
+pub(crate) struct Access {
+    store: Arc<dyn Store>,
+    config: config::Access,
+    max_message_bytes: usize,
+    is_required: bool,
+    remembered: Mutex<HashMap<TokenHash, (Instant, Option<Arc<Token>>)>>,
+    /// By token; `None` is everybody where no token is asked for.
+    allowances: Mutex<HashMap<Option<TokenId>, Arc<Allowance>>>,
+}
+
+impl Access {
+    /// By the settings of a server.
+    pub(crate) fn new(config: &config::Config, store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            config: config.access.clone(),
+            max_message_bytes: config.limits.max_message_bytes,
+            is_required: config.requires_tokens(),
+            remembered: Mutex::default(),
+            allowances: Mutex::default(),
+        }
+    }
+
+    /// Who sends a request, by its `Authorization`.
+    ///
+    /// # Errors
+    /// `Unauthenticated` when a token is asked for and there is no good one; `Unavailable` when the store cannot say.
+    async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Error> {
+        if !self.is_required {
+            return Ok(Caller::anyone(self.allowance(None)));
+        }
+        let Some(text) = bearer(headers) else {
+            return Err(unauthenticated("this server asks for a token: send `Authorization: Bearer gw_…`"));
+        };
+        let hash = secret::hash(text);
+        match self.look_up(&hash).await? {
+            Some(token) if token.is_valid(clock::now_us()) => {
+                let allowance = self.allowance(Some(token.token_id));
+                Ok(Caller::of_token(token, hash, allowance))
+            }
+            // Which of them it is would help whoever found an old one.
+            _ => Err(unauthenticated("the token is unknown, expired or revoked")),
+        }
+    }
+
+    async fn look_up(&self, hash: &TokenHash) -> Result<Option<Arc<Token>>, StoreError> {
+        if let Some((at, token)) = lock(&self.remembered).get(hash)
+            && at.elapsed() < BELIEVED
+        {
+            return Ok(token.clone());
+        }
+        let token = self.store.token_by_hash(hash).await?.map(Arc::new);
+        let mut remembered = lock(&self.remembered);
+        if remembered.len() >= MAX_REMEMBERED {
+            remembered.retain(|_, (at, _)| at.elapsed() < BELIEVED);
+        }
+        if remembered.len() < MAX_REMEMBERED {
+            remembered.insert(*hash, (Instant::now(), token.clone()));
+        }
+        Ok(token)
+    }
+
+    /// A token was revoked through this server: what is remembered of it is no longer so.
+    pub(crate) fn forget(&self, token_id: TokenId) {
+        lock(&self.remembered).retain(|_, (_, token)| token.as_ref().is_none_or(|token| token.token_id != token_id));
+    }
+
+    /// Ends within five seconds after the caller's token has expired or was revoked. A store that cannot answer ends
+    /// nothing: it settles nothing either.
+    pub(crate) async fn ended(self: Arc<Self>, caller: Caller) {
+        let Some(hash) = caller.hash() else { return pending().await };
+        loop {
+            sleep(LOOK_EVERY).await;
+            match self.look_up(&hash).await {
+                Ok(Some(token)) if token.is_valid(clock::now_us()) => {}
+                Ok(_) => return,
+                Err(error) => tracing::debug!(%error, "whether a token is still good is not known"),
+            }
+        }
+    }
+
+    fn allowance(&self, token_id: Option<TokenId>) -> Arc<Allowance> {
+        let mut allowances = lock(&self.allowances);
+        let new = || Arc::new(Allowance::new(&self.config, self.max_message_bytes));
+        Arc::clone(allowances.entry(token_id).or_insert_with(new))
+    }
+}
+
+/// The error of a caller that is not known, or no longer.
+pub(crate) fn unauthenticated(message: &str) -> Error {
+    Error::new(ErrorCode::Unauthenticated, message)
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// Both maps are whole after any panic: each change is one insertion or removal.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
