@@ -6,6 +6,7 @@
 
 mod actor;
 mod budget;
+mod command;
 mod faults;
 mod followed;
 mod frame;
@@ -18,6 +19,7 @@ mod owner;
 mod pool;
 mod rollup;
 mod segment;
+mod work;
 
 use std::{
     collections::HashMap,
@@ -31,16 +33,12 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-pub(crate) use actor::{StreamOpen, StreamOpened};
 pub(crate) use budget::{Budget, Permit, Share};
+pub(crate) use command::{StreamOpen, StreamOpened};
 pub(crate) use frame::{Body, Frame, Item, Payload, Rejection};
 pub(crate) use mark::{Mark, Settled};
 
-use self::{
-    actor::{Actor, Command},
-    owner::Work,
-    pool::NumericPool,
-};
+use self::{actor::Actor, command::Command, pool::NumericPool, work::Work};
 use crate::{
     config::Config,
     error::{Error, ErrorCode},

@@ -36,10 +36,8 @@ async fn sums_are_taken_in_the_order_of_the_shards_however_they_arrive() {
         // One shard that sends the sum reads the same.
         let whole = open_request(spec());
         let (mut stream, _) = Peer::connect(&server.url()).await.open(&whole).await.unwrap();
-        let frame = |step| v1::Frame {
-            payloads: vec![payload_f32(0, step - 1, &made.sum(step))],
-            ..made.frame(0, step)
-        };
+        let frame =
+            |step| v1::Frame { payloads: vec![payload_f32(0, step - 1, &made.sum(step))], ..made.frame(0, step) };
         stream.frames((1..=made.steps()).map(frame).collect()).await;
         stream.acknowledged(made.steps()).await;
         let path = |run_id: &str| format!("/api/v1/runs/{run_id}/readings/edge?limit=1000");
@@ -135,9 +133,7 @@ async fn parts_of_different_rows_cost_that_row_and_name_what_differs() {
     assert_readings(&readings, &Offline::compute(&rows, &[3], 1_000).readings[0]);
     let restarted = events(&rest, run_id, "window.restarted").await;
     let told: Vec<_> = restarted.iter().map(|event| (event["step"].clone(), event["evidence"].clone())).collect();
-    let disagreement = |field: &str, values: [u64; 2]| {
-        serde_json::json!({ "reason": "disagreement", "field": field, "shards": [0, 1], "values": values })
-    };
+    let disagreement = |field: &str, values: [u64; 2]| serde_json::json!({ "reason": "disagreement", "field": field, "shards": [0, 1], "values": values });
     assert_eq!(told, [(8.into(), disagreement("base_step", [7, 5])), (17.into(), disagreement("phase", [0, 1]))]);
     let steps = rest.all(&format!("/api/v1/runs/{run_id}/steps?from_step=14&to_step=14&limit=10")).await;
     let counted = &steps[0]["nonfinite_payloads"][0];
@@ -160,12 +156,19 @@ async fn what_a_shard_went_past_is_not_waited_for() {
     let dropped = v1::Dropped { from_seq: 9, to_seq: 11, first_step: 10, last_step: 12 };
     streams[1].send(client_message::Message::Dropped(dropped)).await;
     streams[0].acknowledged(12).await;
-    streams[1].frames((13..=24).map(|step| v1::Frame { seq: step - 1, ..made.frame(1, step) }).map(|mut frame| {
-        if frame.step == 17 {
-            frame.payloads[0].group = 9;
-        }
-        frame
-    }).collect()).await;
+    streams[1]
+        .frames(
+            (13..=24)
+                .map(|step| v1::Frame { seq: step - 1, ..made.frame(1, step) })
+                .map(|mut frame| {
+                    if frame.step == 17 {
+                        frame.payloads[0].group = 9;
+                    }
+                    frame
+                })
+                .collect(),
+        )
+        .await;
     streams[0].acknowledged(24).await;
     let told = streams[1].acknowledged(23).await;
     assert!(matches!(&told[..], [Message::Rejected(rejected)] if rejected.seq == 16), "{told:?}");
@@ -180,7 +183,10 @@ async fn what_a_shard_went_past_is_not_waited_for() {
     assert_readings(&readings, &made.expected(&incomplete).readings[0]);
     let run = rest.get(&format!("/api/v1/runs/{run_id}")).await;
     let counters = &run["counters"];
-    assert_eq!((&counters["incomplete"], &counters["dropped"], &counters["rejected"]), (&5.into(), &3.into(), &1.into()));
+    assert_eq!(
+        (&counters["incomplete"], &counters["dropped"], &counters["rejected"]),
+        (&5.into(), &3.into(), &1.into())
+    );
     // One event for each stretch.
     let restarted = events(&rest, run_id, "window.restarted").await;
     let at: Vec<_> = restarted.iter().map(|event| event["step"].as_u64().unwrap()).collect();
@@ -234,7 +240,8 @@ async fn a_shard_far_ahead_neither_fills_the_memory_nor_shuts_the_others_out() {
         let begin = std::sync::Arc::clone(&begin);
         ready.push(tokio::spawn(async move {
             // A client in small: sends what there is, and again from where it is told to.
-            let send = |from_seq: u64| frames[from_seq as usize - 1..].chunks(10).map(<[_]>::to_vec).collect::<Vec<_>>();
+            let send =
+                |from_seq: u64| frames[from_seq as usize - 1..].chunks(10).map(<[_]>::to_vec).collect::<Vec<_>>();
             let mut resends = 0;
             if shard > 0 {
                 begin.wait().await;

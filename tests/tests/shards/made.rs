@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use gradwatch_proto::v1::{self, Frame, OpenRunRequest};
+use gradwatch_server::config::Config;
 use gradwatch_tests::{
     Offline, Peer, PeerStream, Rest, Row, TestServer, assert_detected, assert_readings, open_request, payload_f32, spec,
 };
-use gradwatch_server::config::Config;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -108,7 +108,7 @@ impl Made {
             assert_eq!(seqs.len(), self.shards());
             assert_eq!(seqs.iter().all(|seq| *seq == number.to_string()), complete, "{step}");
             if complete {
-                assert_eq!(step["learning_rate"], 1e-3, "{step}");
+                assert_eq!(step["lr"], 1e-3, "{step}");
                 assert_eq!(step["scalars"]["loss"], 0.0, "that of the lowest shard: {step}");
                 let last = format!("of_shard_{}", self.shards() - 1);
                 assert_eq!(step["scalars"][last.as_str()], number as f64, "{step}");

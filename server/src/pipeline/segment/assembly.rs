@@ -198,3 +198,6 @@ impl Inbox {
         self.waiting.is_empty() && !went_past && !self.ended && !self.lost
     }
 }
+
+#[cfg(test)]
+mod tests;
