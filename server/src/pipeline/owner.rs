@@ -229,6 +229,7 @@ impl RunOwner {
                 Taken::Known => {
                     self.metrics.frames_duplicate.inc();
                 }
+                Taken::TooFarAhead => {}
                 Taken::Hole { from_seq } => link.ask_for(from_seq),
             }
         }

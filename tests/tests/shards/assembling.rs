@@ -270,6 +270,9 @@ async fn a_shard_far_ahead_neither_fills_the_memory_nor_shuts_the_others_out() {
     for shard in ready {
         resends.push(shard.await.expect("settled"));
     }
-    assert!(resends[0] > 0, "300 frames of shard 0 do not fit: {resends:?}");
+    assert!(
+        (1..=100).contains(&resends[0]),
+        "300 frames do not fit, and are asked for when there is room: {resends:?}"
+    );
     made.assert_read(&server.rest(), &requests[0].run_id, &BTreeSet::new()).await;
 }

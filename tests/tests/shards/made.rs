@@ -10,13 +10,13 @@ use gradwatch_tests::{
 use serde_json::Value;
 use uuid::Uuid;
 
-pub const DIM: usize = 64;
+pub(crate) const DIM: usize = 64;
 
 /// SplitMix64.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -24,7 +24,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
@@ -34,12 +34,12 @@ impl Random {
 }
 
 /// `parts[shard][step − 1]`: of magnitudes so different that another order of summation gives other bits.
-pub struct Made {
-    pub parts: Vec<Vec<Vec<f32>>>,
+pub(crate) struct Made {
+    pub(crate) parts: Vec<Vec<Vec<f32>>>,
 }
 
 impl Made {
-    pub fn new(shards: usize, steps: usize, seed: u64) -> Self {
+    pub(crate) fn new(shards: usize, steps: usize, seed: u64) -> Self {
         let mut random = Random(seed);
         let mut part = |shard: usize| {
             let scale = 10_f32.powi(shard as i32 * 3 - 4);
@@ -48,16 +48,16 @@ impl Made {
         Self { parts: (0..shards).map(&mut part).collect() }
     }
 
-    pub fn shards(&self) -> usize {
+    pub(crate) fn shards(&self) -> usize {
         self.parts.len()
     }
 
-    pub fn steps(&self) -> u64 {
+    pub(crate) fn steps(&self) -> u64 {
         self.parts[0].len() as u64
     }
 
     /// What a shard sends for a step.
-    pub fn frame(&self, shard: usize, step: u64) -> Frame {
+    pub(crate) fn frame(&self, shard: usize, step: u64) -> Frame {
         Frame {
             seq: step,
             step,
@@ -70,7 +70,7 @@ impl Made {
     }
 
     /// The sum in float64, in the order of the shards, rounded once.
-    pub fn sum(&self, step: u64) -> Vec<f32> {
+    pub(crate) fn sum(&self, step: u64) -> Vec<f32> {
         let mut sum = vec![0.0_f64; DIM];
         for (shard, part) in self.parts.iter().enumerate() {
             for (sum, &value) in sum.iter_mut().zip(&part[step as usize - 1]) {
@@ -81,7 +81,7 @@ impl Made {
     }
 
     /// What is read when the steps in `incomplete` lack a shard.
-    pub fn expected(&self, incomplete: &BTreeSet<u64>) -> Offline {
+    pub(crate) fn expected(&self, incomplete: &BTreeSet<u64>) -> Offline {
         let rows: Vec<Row> = (1..=self.steps())
             .filter(|step| !incomplete.contains(step))
             .map(|step| Row { step, base_step: step - 1, sketch: self.sum(step) })
@@ -90,7 +90,7 @@ impl Made {
     }
 
     /// Readings, detections and step rows are those of the sums, to the bit; steps in `incomplete` lack a shard.
-    pub async fn assert_read(&self, rest: &Rest, run_id: &str, incomplete: &BTreeSet<u64>) {
+    pub(crate) async fn assert_read(&self, rest: &Rest, run_id: &str, incomplete: &BTreeSet<u64>) {
         let run = format!("/api/v1/runs/{run_id}");
         let expected = self.expected(incomplete);
         let readings = rest.all(&format!("{run}/readings/edge?segment=all&limit=1000")).await;
@@ -106,7 +106,8 @@ impl Made {
             assert_eq!(step["complete"], complete, "{step}");
             let seqs = step["seqs"].as_array().expect("seqs");
             assert_eq!(seqs.len(), self.shards());
-            assert_eq!(seqs.iter().all(|seq| *seq == number.to_string()), complete, "{step}");
+            assert_eq!(seqs[0], number.to_string(), "{step}");
+            assert_eq!(seqs.iter().all(|seq| !seq.is_null()), complete, "{step}");
             if complete {
                 assert_eq!(step["lr"], 1e-3, "{step}");
                 assert_eq!(step["scalars"]["loss"], 0.0, "that of the lowest shard: {step}");
@@ -122,11 +123,11 @@ impl Made {
 }
 
 /// The requests of an attempt's shards, each of a process of its own.
-pub fn requests(shards: usize) -> Vec<OpenRunRequest> {
+pub(crate) fn requests(shards: usize) -> Vec<OpenRunRequest> {
     requests_of(open_request(spec()), shards)
 }
 
-pub fn requests_of(request: OpenRunRequest, shards: usize) -> Vec<OpenRunRequest> {
+pub(crate) fn requests_of(request: OpenRunRequest, shards: usize) -> Vec<OpenRunRequest> {
     let of = |shard| OpenRunRequest {
         shard,
         shard_count: shards as u32,
@@ -137,7 +138,7 @@ pub fn requests_of(request: OpenRunRequest, shards: usize) -> Vec<OpenRunRequest
 }
 
 /// OpenRun and a stream for each shard.
-pub async fn open_all(url: &str, requests: &[OpenRunRequest]) -> Vec<PeerStream> {
+pub(crate) async fn open_all(url: &str, requests: &[OpenRunRequest]) -> Vec<PeerStream> {
     let mut streams = Vec::new();
     for request in requests {
         let mut peer = Peer::connect(url).await;
@@ -147,27 +148,27 @@ pub async fn open_all(url: &str, requests: &[OpenRunRequest]) -> Vec<PeerStream>
 }
 
 /// A stream of an attempt that was opened before; answers what it begins with too.
-pub async fn reopen(url: &str, request: &OpenRunRequest) -> (PeerStream, v1::Opened) {
+pub(crate) async fn reopen(url: &str, request: &OpenRunRequest) -> (PeerStream, v1::Opened) {
     Peer::connect(url).await.open_stream(request).await.expect("opened")
 }
 
 /// A server that waits for a missing shard no longer than a second.
-pub async fn impatient_server() -> TestServer {
+pub(crate) async fn impatient_server() -> TestServer {
     TestServer::start_with(impatient).await
 }
 
-pub fn impatient(config: &mut Config) {
+pub(crate) fn impatient(config: &mut Config) {
     config.liveness.assembly_timeout_s = 1;
     config.liveness.check_every_ms = 20;
 }
 
 /// Events of a type, of all segments.
-pub async fn events(rest: &Rest, run_id: &str, event_type: &str) -> Vec<Value> {
+pub(crate) async fn events(rest: &Rest, run_id: &str, event_type: &str) -> Vec<Value> {
     rest.all(&format!("/api/v1/runs/{run_id}/events?segment=all&types={event_type}&limit=1000")).await
 }
 
 /// Waits until a run has settled a step.
-pub async fn reached(rest: &Rest, run_id: &str, step: u64) {
+pub(crate) async fn reached(rest: &Rest, run_id: &str, step: u64) {
     let reached = |run: &Value| run["last_step"].as_u64() >= Some(step);
     rest.until(&format!("/api/v1/runs/{run_id}"), "the step", reached).await;
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, path::Path};
 
-use gradwatch_proto::v1::{OpenRunRequest, server_message::Message};
+use gradwatch_proto::v1::{Frame, OpenRunRequest, server_message::Message};
 use gradwatch_tests::{PeerStream, Rest, ServerProcess, any_port};
 use serde_json::Value;
 
@@ -14,34 +14,52 @@ fn start(data_dir: &Path, address: SocketAddr) -> ServerProcess {
 
 /// A client in small: keeps all its frames, and sends from where it is told to.
 struct Client<'a> {
-    made: &'a Made,
-    shard: usize,
+    frames: Vec<Frame>,
     request: &'a OpenRunRequest,
     stream: PeerStream,
     next_seq: u64,
 }
 
 impl<'a> Client<'a> {
-    async fn connect(url: &str, made: &'a Made, shard: usize, request: &'a OpenRunRequest) -> Self {
+    async fn connect(url: &str, made: &Made, shard: usize, request: &'a OpenRunRequest) -> Self {
+        Self::leaving_out(url, made, shard, request, &BTreeSet::new()).await
+    }
+
+    /// Connects a shard that does not bring some of the steps.
+    async fn leaving_out(
+        url: &str,
+        made: &Made,
+        shard: usize,
+        request: &'a OpenRunRequest,
+        left_out: &BTreeSet<u64>,
+    ) -> Self {
+        let steps = (1..=made.steps()).filter(|step| !left_out.contains(step));
+        let frames = (1..).zip(steps).map(|(seq, step)| Frame { seq, ..made.frame(shard, step) }).collect();
         let (stream, opened) = reopen(url, request).await;
-        Self { made, shard, request, stream, next_seq: opened.resend_from_seq }
+        Self { frames, request, stream, next_seq: opened.resend_from_seq }
+    }
+
+    fn last_seq(&self) -> u64 {
+        self.frames.len() as u64
     }
 
     async fn send_to(&mut self, last_seq: u64) {
+        let last_seq = last_seq.min(self.last_seq());
         if self.next_seq <= last_seq {
-            let frames = (self.next_seq..=last_seq).map(|step| self.made.frame(self.shard, step)).collect();
-            self.stream.frames(frames).await;
+            self.stream.frames(self.frames[self.next_seq as usize - 1..last_seq as usize].to_vec()).await;
             self.next_seq = last_seq + 1;
         }
     }
 
     async fn reconnect(self, url: &str) -> Self {
-        Self::connect(url, self.made, self.shard, self.request).await
+        let (stream, opened) = reopen(url, self.request).await;
+        Self { stream, next_seq: opened.resend_from_seq, ..self }
     }
 }
 
 /// Streams a made attempt to a server that is killed again and again while frames of some shards wait for others.
-async fn survives_kills(shards: usize, steps: usize, kills: usize, seed: u64) {
+/// The last shard does not bring some of the steps.
+async fn survives_kills(shards: usize, steps: usize, kills: usize, seed: u64, left_out: &BTreeSet<u64>) {
     let made = Made::new(shards, steps, seed);
     let requests = requests(shards);
     let data_dir = tempfile::tempdir().expect("a temporary directory");
@@ -51,7 +69,9 @@ async fn survives_kills(shards: usize, steps: usize, kills: usize, seed: u64) {
     open_all(&url, &requests).await;
     let mut clients = Vec::new();
     for (shard, request) in requests.iter().enumerate() {
-        clients.push(Client::connect(&url, &made, shard, request).await);
+        let nothing = BTreeSet::new();
+        let left_out = if shard + 1 == shards { left_out } else { &nothing };
+        clients.push(Client::leaving_out(&url, &made, shard, request, left_out).await);
     }
     let mut random = Random(seed);
     for kill in 0..kills {
@@ -86,21 +106,30 @@ async fn survives_kills(shards: usize, steps: usize, kills: usize, seed: u64) {
         client.send_to(steps as u64).await;
     }
     for client in &mut clients {
-        client.stream.acknowledged(steps as u64).await;
+        client.stream.acknowledged(client.last_seq()).await;
     }
     let rest = Rest::new(&url);
-    made.assert_read(&rest, &requests[0].run_id, &BTreeSet::new()).await;
-    assert_eq!(events(&rest, &requests[0].run_id, "window.restarted,run.shard_lost").await, Vec::<Value>::new());
+    made.assert_read(&rest, &requests[0].run_id, left_out).await;
+    let told = events(&rest, &requests[0].run_id, "window.restarted,run.shard_lost,run.lossy").await;
+    let told: Vec<(&Value, &Value)> = told.iter().map(|event| (&event["step"], &event["evidence"]["reason"])).collect();
+    let reason = Value::from("incomplete");
+    let incomplete: Vec<Value> = left_out.iter().copied().map(Value::from).collect();
+    assert_eq!(told, incomplete.iter().map(|step| (step, &reason)).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_between_the_frames_of_two_shards_leave_no_trace() {
-    survives_kills(2, 160, 8, 41).await;
+    survives_kills(2, 160, 8, 41, &BTreeSet::new()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_between_the_frames_of_four_shards_leave_no_trace() {
-    survives_kills(4, 160, 8, 42).await;
+    survives_kills(4, 160, 8, 42, &BTreeSet::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kills_of_a_run_with_incomplete_steps_leave_no_trace() {
+    survives_kills(3, 160, 8, 46, &(7..160).step_by(11).collect()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

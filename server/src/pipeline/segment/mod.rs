@@ -36,6 +36,8 @@ pub(crate) enum Taken {
     Refilled,
     /// It was taken in before.
     Known,
+    /// There is no room for it yet: it will be asked for again.
+    TooFarAhead,
     /// There is a hole before it: the client has to send again from this seq.
     Hole { from_seq: u64 },
 }
@@ -245,7 +247,8 @@ impl SegmentOwner {
             return Taken::Known;
         }
         if item.first_seq() > shard.next_seq && !shard.skip_to(item.first_seq()) {
-            return Taken::Hole { from_seq: shard.next_seq };
+            let from_seq = shard.next_seq;
+            return if shard.will_ask_again() { Taken::TooFarAhead } else { Taken::Hole { from_seq } };
         }
         if let Item::Dropped { from_seq, .. } = &mut item {
             *from_seq = shard.next_seq;

@@ -172,6 +172,11 @@ impl Shard {
         }
     }
 
+    /// What it brought was taken back, and is not asked for again before there is room.
+    pub(super) fn will_ask_again(&self) -> bool {
+        self.taken_back == TakenBack::ToBeAskedFor
+    }
+
     /// Where to ask again for what was taken back, once nothing is ahead of it.
     pub(super) fn ask_again(&mut self) -> Option<u64> {
         if self.taken_back != TakenBack::ToBeAskedFor || !self.batches.is_empty() {
