@@ -19,23 +19,23 @@ fn open(url: &str, launch: &str, shard: u32, count: u32) -> Run {
         .expect("valid arguments")
 }
 
-/// Which elements a shard owns: parts of unequal length, and of the last two shards one that is in two pieces.
-fn pieces(shard: u32, count: u32) -> Vec<std::ops::Range<usize>> {
+/// Which elements a shard owns, first and behind the last: unequal parts, of which one is in two pieces and one empty.
+fn pieces(shard: u32, count: u32) -> &'static [(usize, usize)] {
     match (shard, count) {
-        (_, 1) => vec![0..LEN],
-        (0, 2) => vec![0..1_000],
-        (1, 2) => vec![1_000..LEN],
-        (0, _) => vec![0..700],
-        (1, _) => vec![900..1_000, 1_500..LEN],
-        (2, _) => vec![700..900, 1_000..1_500],
-        _ => Vec::new(),
+        (_, 1) => &[(0, LEN)],
+        (0, 2) => &[(0, 1_000)],
+        (1, 2) => &[(1_000, LEN)],
+        (0, _) => &[(0, 700)],
+        (1, _) => &[(900, 1_000), (1_500, LEN)],
+        (2, _) => &[(700, 900), (1_000, 1_500)],
+        _ => &[],
     }
 }
 
 fn submit(run: &mut Run, step: u64, parameters: &[f32], shard: u32, count: u32) {
     let pieces = pieces(shard, count);
     let slices: Vec<(&str, u64, &[f32])> =
-        pieces.iter().map(|piece| ("w", piece.start as u64, &parameters[piece.clone()])).collect();
+        pieces.iter().map(|&(from, to)| ("w", from as u64, &parameters[from..to])).collect();
     let mut frame = Frame::new().learning_rate(1e-3).parameters("all", slices);
     if shard == 0 {
         frame = frame.scalar("loss", 1.0 / (1.0 + step as f64));
