@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::buffer::ENTRY_OVERHEAD_BYTES;
 use crate::credentials::{Authorization, Token, endpoint};
 use crate::error::OpenError;
+use crate::launch::Launch;
 use crate::run::Run;
 use crate::spec::{Group, Kind, Spec};
 use crate::validate::{check_name, text_problem};
@@ -27,6 +28,8 @@ pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Keeps deadlines inside what a clock can say.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// As many as a server takes.
+const MAX_SHARDS: u32 = 1_024;
 const WINDOW_LENGTHS: std::ops::RangeInclusive<u32> = 3..=64;
 
 /// An attempt whose frames can be made again at any time, from files for instance, so that another process can go on
@@ -58,6 +61,9 @@ pub struct RunBuilder {
     labels: BTreeMap<String, String>,
     config: serde_json::Value,
     run_id: Option<Uuid>,
+    launch: Option<Launch>,
+    shard: u32,
+    shard_count: u32,
     resume_from: Option<(Uuid, u64)>,
     repeatable: Option<RepeatableAttempt>,
     unrelated: bool,
@@ -78,9 +84,8 @@ pub struct RunBuilder {
 pub(crate) struct Plan {
     pub(crate) spec: Spec,
     pub(crate) sketcher: Sketcher,
-    pub(crate) run_id: Uuid,
+    pub(crate) launch: Launch,
     pub(crate) resumes: Option<(Uuid, u64)>,
-    pub(crate) attempt_id: Uuid,
     pub(crate) first_seq: u64,
     pub(crate) unrelated: bool,
     pub(crate) close_timeout: Duration,
@@ -117,6 +122,9 @@ impl RunBuilder {
             labels: BTreeMap::new(),
             config: serde_json::Value::Object(serde_json::Map::new()),
             run_id: None,
+            launch: None,
+            shard: 0,
+            shard_count: 1,
             resume_from: None,
             repeatable: None,
             unrelated: false,
@@ -173,6 +181,20 @@ impl RunBuilder {
     /// The run's id, to be able to resume it. Random by default.
     pub fn run_id(mut self, run_id: Uuid) -> Self {
         self.run_id = Some(run_id);
+        self
+    }
+
+    /// The launch that this process is part of. It brings the run's id.
+    pub fn launch(mut self, launch: Launch) -> Self {
+        self.launch = Some(launch);
+        self
+    }
+
+    /// This process is number `index`, from 0, of `count` whose sketches add up: each submits the slices that it owns.
+    /// All of them are given the same [`RunBuilder::launch`] and declare the same groups, with whole tensors' sizes.
+    /// Default: one process that holds everything.
+    pub fn shard(mut self, index: u32, count: u32) -> Self {
+        (self.shard, self.shard_count) = (index, count);
         self
     }
 
@@ -290,12 +312,38 @@ impl RunBuilder {
         if config_json.contains("\\u0000") {
             return Err(OpenError::argument("config", "holds a NUL character"));
         }
+        if !(1..=MAX_SHARDS).contains(&self.shard_count) {
+            return Err(OpenError::argument("shard", format!("count {} is not between 1 and 1024", self.shard_count)));
+        }
+        if self.shard >= self.shard_count {
+            let problem = format!("index {} is not below count {}", self.shard, self.shard_count);
+            return Err(OpenError::argument("shard", problem));
+        }
+        if self.shard_count > 1 && self.launch.is_none() {
+            return Err(OpenError::argument("launch", "is missing: shards are opened with one they share"));
+        }
+        let launch = match (self.launch, self.run_id) {
+            (Some(launch), Some(run_id)) if launch.run_id() != run_id => {
+                return Err(OpenError::argument("run_id", "is not that of the launch"));
+            }
+            (Some(launch), _) => launch,
+            (None, Some(run_id)) => Launch::of_run(run_id),
+            (None, None) => Launch::new(),
+        };
+        let launch = self.repeatable.as_ref().map_or(launch, |it| launch.with_attempt(it.attempt_id));
         if self.unrelated && self.resume_from.is_some() {
             return Err(OpenError::argument("unrelated", "contradicts resume_from"));
         }
-        if let Some(attempt) = &self.repeatable {
+        let repeatable = self.repeatable;
+        if let Some(attempt) = &repeatable {
             if self.resume_from.is_some() {
                 return Err(OpenError::argument("repeatable_attempt", "contradicts resume_from"));
+            }
+            if self.launch.is_some() {
+                return Err(OpenError::argument(
+                    "repeatable_attempt",
+                    "contradicts launch, which names another attempt",
+                ));
             }
             check_name("repeatable_attempt: writer_id", &attempt.writer_id)?;
             if attempt.first_seq == 0 || attempt.first_seq > attempt.settled_seq.saturating_add(1) {
@@ -324,23 +372,21 @@ impl RunBuilder {
             groups: check_groups(self.groups)?,
             kinds: check_kinds(self.kinds)?,
             update_interval: self.update_interval,
+            is_whole: self.shard_count == 1,
         };
         if spec.update_interval == 0 {
             return Err(OpenError::argument("update_interval", "is zero"));
         }
         check_buffer(&spec, self.buffer_bytes)?;
-        let run_id = self.run_id.unwrap_or_else(Uuid::new_v4);
-        let repeatable = self.repeatable;
         let request = v1::OpenRunRequest {
-            run_id: run_id.to_string(),
+            run_id: launch.run_id().to_string(),
             project: self.project,
             name: self.name,
             labels: self.labels,
             config_json,
             attempt: None,
-            // Replicated training: one process sees every parameter.
-            shard: 0,
-            shard_count: 1,
+            shard: self.shard,
+            shard_count: self.shard_count,
             writer_id: repeatable.as_ref().map_or_else(|| Uuid::new_v4().to_string(), |it| it.writer_id.clone()),
             spec: Some(spec.to_wire()),
         };
@@ -357,9 +403,8 @@ impl RunBuilder {
         let plan = Plan {
             spec,
             sketcher,
-            run_id,
+            launch,
             resumes: self.resume_from,
-            attempt_id: repeatable.as_ref().map_or_else(Uuid::new_v4, |it| it.attempt_id),
             first_seq: repeatable.as_ref().map_or(1, |it| it.first_seq),
             unrelated: self.unrelated,
             close_timeout: self.close_timeout,

@@ -117,7 +117,7 @@ fn check_tensors<'a>(
         if checked.iter().any(|(other, _)| *other == group) {
             return Err(SubmitError::Duplicate { what, name: tensors.group.to_owned() });
         }
-        checked.push((group, Values::Pieces(spec.groups[group].resolve(&tensors.slices)?)));
+        checked.push((group, Values::Pieces(spec.groups[group].resolve(&tensors.slices, spec.is_whole)?)));
     }
     Ok(checked)
 }

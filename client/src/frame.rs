@@ -72,8 +72,8 @@ impl<'a> Frame<'a> {
         self
     }
 
-    /// The parameters of a group after this step, every tensor of it: `(name, values)` or `(name, offset, values)`,
-    /// row-major. What travels is the sketch of their change since the group's previous parameters.
+    /// The parameters of a group after this step, every tensor of it or, of a shard, what it owns: `(name, values)` or
+    /// `(name, offset, values)`, row-major. What travels is the sketch of their change since the group's previous parameters.
     pub fn parameters<T>(mut self, group: &'a str, tensors: impl IntoIterator<Item = T>) -> Self
     where
         T: Into<TensorSlice<'a>>,

@@ -28,6 +28,10 @@
 //! println!("{}", run.close());
 //! # Ok::<(), gradwatch_client::OpenError>(())
 //! ```
+//!
+//! When no process holds all parameters (FSDP, ZeRO, tensor parallel), each one opens the same run as a shard of it and
+//! submits the slices that it owns; the server adds the sketches up. One process makes a [`Launch`] and tells the others,
+//! and each calls [`RunBuilder::launch`] and [`RunBuilder::shard`].
 
 mod buffer;
 mod builder;
@@ -36,6 +40,7 @@ mod credentials;
 mod error;
 mod frame;
 mod handover;
+mod launch;
 #[cfg(test)]
 mod random;
 mod run;
@@ -52,6 +57,7 @@ pub use error::{OpenError, SubmitError, WaitError};
 pub use frame::{Frame, TensorSlice};
 pub use gradwatch_spectral::encoding::Encoding;
 pub use gradwatch_spectral::sketch::{DEFAULT_DIM, Sketcher, TensorName};
+pub use launch::{Launch, LaunchError};
 pub use run::{Outcome, Run};
 pub use spec::Kind;
 pub use status::{CloseReport, Status};

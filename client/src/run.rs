@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use gradwatch_proto::v1;
 use gradwatch_spectral::sketch::Sketcher;
@@ -16,6 +16,7 @@ use crate::composer::{Checked, Composer, check};
 use crate::error::{OpenError, SubmitError, WaitError};
 use crate::frame::Frame;
 use crate::handover::{Handover, Message};
+use crate::launch::{Launch, now_us};
 use crate::shared::Shared;
 use crate::spec::{Kind, Spec};
 use crate::status::{CloseReport, Status};
@@ -49,9 +50,10 @@ pub struct Run {
     handover: Handover,
     shared: Arc<Shared>,
     uploader_ended: Receiver<()>,
-    run_id: Uuid,
-    attempt_id: Uuid,
-    started_at_us: i64,
+    /// With the current attempt.
+    launch: Launch,
+    /// How often training went back.
+    rewinds: u64,
     /// The attempt's last step; before its first frame the step it resumes.
     last_step: Option<u64>,
     last_seq: u64,
@@ -77,9 +79,8 @@ impl Run {
             handover: Handover::new(messages, shared.clone(), queue_limit_bytes),
             shared,
             uploader_ended,
-            run_id: plan.run_id,
-            attempt_id: plan.attempt_id,
-            started_at_us: now_us(),
+            launch: plan.launch,
+            rewinds: 0,
             last_step: plan.resumes.map(|(_, step)| step),
             last_seq: plan.first_seq - 1,
             close_timeout: plan.close_timeout,
@@ -93,13 +94,13 @@ impl Run {
     /// The run's id.
     #[must_use]
     pub fn run_id(&self) -> Uuid {
-        self.run_id
+        self.launch.run_id()
     }
 
     /// The current attempt's id, which changes when training goes back to an earlier step.
     #[must_use]
     pub fn attempt_id(&self) -> Uuid {
-        self.attempt_id
+        self.launch.attempt_id()
     }
 
     /// The run's sketch, for [`Frame::sketched_parameters`].
@@ -139,7 +140,8 @@ impl Run {
     /// - The first parameters of a group give the base only; every later submission gives an update from the one
     ///   before. Parameters that are not finite make that update and the next one non-finite.
     /// - A `step` at or below the last one means that training went back: a new attempt begins, which resumes this one
-    ///   at `step − 1`, and bases are taken anew. At step 0 nothing is left to resume, so it replaces the whole line.
+    ///   at `step − 1`, and bases are taken anew. At step 0 nothing is left to resume, so it replaces the whole line. All
+    ///   shards have to go back to the same step, each for itself.
     ///
     /// # Errors
     /// Only for mistakes in the call, see [`SubmitError`]; nothing of the frame is taken then. Training may ignore
@@ -182,10 +184,9 @@ impl Run {
         if pending >= MAX_PENDING_ATTEMPTS {
             return Err(SubmitError::TooManyRewinds { pending });
         }
-        let resumes = step.checked_sub(1).map(|last| (self.attempt_id, last));
-        self.attempt_id = Uuid::new_v4();
-        // Attempts are ordered by this where nothing else orders them, whatever the clock does.
-        self.started_at_us = now_us().max(self.started_at_us.saturating_add(1));
+        let resumes = step.checked_sub(1).map(|last| (self.attempt_id(), last));
+        self.rewinds += 1;
+        self.launch = self.launch.rewound(step.checked_sub(1), self.rewinds);
         self.last_step = None;
         self.last_seq = 0;
         self.composer.reset();
@@ -194,7 +195,7 @@ impl Run {
 
     fn hand_over_attempt(&mut self, resumes: Option<(Uuid, u64)>, unrelated: bool) -> Result<(), SubmitError> {
         let resumes = resumes.map(|(attempt, step)| v1::Resumes { attempt_id: attempt.to_string(), step });
-        let (attempt_id, started_at_us) = (self.attempt_id.to_string(), self.started_at_us);
+        let (attempt_id, started_at_us) = (self.attempt_id().to_string(), self.launch.started_at_us());
         self.handover.attempt(v1::Attempt { attempt_id, started_at_us, resumes, unrelated })
     }
 
@@ -301,15 +302,10 @@ impl Drop for Run {
 impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Run")
-            .field("run_id", &self.run_id)
-            .field("attempt_id", &self.attempt_id)
+            .field("run_id", &self.run_id())
+            .field("attempt_id", &self.attempt_id())
             .field("last_step", &self.last_step)
             .field("status", &self.status())
             .finish_non_exhaustive()
     }
-}
-
-fn now_us() -> i64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
 }

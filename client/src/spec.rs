@@ -48,6 +48,8 @@ pub(crate) struct Spec {
     pub(crate) kinds: Vec<Kind>,
     /// Optimizer steps between two rows, at least 1.
     pub(crate) update_interval: u32,
+    /// One process brings all of each tensor; otherwise each brings what it owns.
+    pub(crate) is_whole: bool,
 }
 
 impl Spec {
@@ -122,8 +124,13 @@ impl Group {
     /// independent of how the caller listed them.
     ///
     /// # Errors
-    /// Unless the slices cover every tensor of the group exactly once.
-    pub(crate) fn resolve<'a>(&self, slices: &[TensorSlice<'a>]) -> Result<Vec<Piece<'a>>, SubmitError> {
+    /// Unless the slices cover every tensor of the group exactly once or, where they are not to be the whole, no element
+    /// twice.
+    pub(crate) fn resolve<'a>(
+        &self,
+        slices: &[TensorSlice<'a>],
+        is_whole: bool,
+    ) -> Result<Vec<Piece<'a>>, SubmitError> {
         let mut pieces = Vec::with_capacity(slices.len());
         for slice in slices {
             let Some(&tensor) = self.index.get(slice.name) else {
@@ -137,14 +144,14 @@ impl Group {
         let mut rest = &pieces[..];
         for (i, tensor) in self.tensors.iter().enumerate() {
             let (own, others) = rest.split_at(rest.partition_point(|piece| piece.tensor == i));
-            self.check_coverage(tensor, own)?;
+            self.check_coverage(tensor, own, is_whole)?;
             rest = others;
         }
         Ok(pieces)
     }
 
-    fn check_coverage(&self, tensor: &Tensor, pieces: &[Piece<'_>]) -> Result<(), SubmitError> {
-        if pieces.is_empty() {
+    fn check_coverage(&self, tensor: &Tensor, pieces: &[Piece<'_>], is_whole: bool) -> Result<(), SubmitError> {
+        if pieces.is_empty() && is_whole {
             return Err(SubmitError::MissingTensor { group: self.name.clone(), tensor: tensor.name.clone() });
         }
         let fault = |problem, at| SubmitError::Coverage {
@@ -156,19 +163,18 @@ impl Group {
         };
         let mut covered = 0;
         for piece in pieces {
-            if piece.offset > covered {
+            if piece.offset > covered && is_whole {
                 return Err(fault("lacks", covered));
             }
             if piece.offset < covered {
                 return Err(fault("repeats", piece.offset));
             }
-            // Never past 2^64: covered is at most `elements`, and no slice has more than isize::MAX values.
-            covered = covered.saturating_add(piece.values.len() as u64);
+            covered = piece.offset.saturating_add(piece.values.len() as u64);
             if covered > tensor.elements {
                 return Err(fault("goes past", tensor.elements.saturating_sub(1)));
             }
         }
-        if covered < tensor.elements { Err(fault("lacks", covered)) } else { Ok(()) }
+        if covered < tensor.elements && is_whole { Err(fault("lacks", covered)) } else { Ok(()) }
     }
 }
 

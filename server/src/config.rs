@@ -108,6 +108,7 @@ pub struct Liveness {
     pub crashed_after_s: u64,
     pub stalled_after_s: u64,
     pub stalled_intervals: u32,
+    pub assembly_timeout_s: u64,
     pub check_every_ms: u64,
 }
 
@@ -252,6 +253,7 @@ impl Config {
             ("liveness.heartbeat_ms", self.liveness.heartbeat_ms),
             ("liveness.crashed_after_s", self.liveness.crashed_after_s),
             ("liveness.stalled_after_s", self.liveness.stalled_after_s),
+            ("liveness.assembly_timeout_s", self.liveness.assembly_timeout_s),
             ("liveness.check_every_ms", self.liveness.check_every_ms),
             ("retention.check_every_s", self.retention.check_every_s),
         ] {

@@ -91,10 +91,16 @@ async fn a_wrong_declaration_is_refused_with_its_field() {
         let status = peer.open_run(&request).await.expect_err(field);
         assert_status(&status, Code::InvalidArgument, field, part);
     }
-    for (shard, shard_count) in [(0, 2), (1, 2), (1, 1), (0, 0)] {
+    let wrong_shards = [
+        (0, 0, "shard_count", "0 is not between 1 and 1024"),
+        (0, 1_025, "shard_count", "1025 is not between 1 and 1024"),
+        (1, 1, "shard", "1 is not below shard_count (1)"),
+        (2, 2, "shard", "2 is not below shard_count (2)"),
+    ];
+    for (shard, shard_count, field, part) in wrong_shards {
         let request = OpenRunRequest { shard, shard_count, ..open_request(spec()) };
-        let status = peer.open_run(&request).await.expect_err("one shard");
-        assert_status(&status, Code::Unimplemented, "shard_count", "one shard");
+        let status = peer.open_run(&request).await.expect_err(field);
+        assert_status(&status, Code::InvalidArgument, field, part);
     }
     let runs = server.rest().get("/api/v1/runs").await;
     assert_eq!(runs["items"], serde_json::json!([]), "nothing refused leaves a run behind");

@@ -1,6 +1,6 @@
 //! Mistakes in a call are named, and leave no trace.
 
-use gradwatch_client::{Frame, Kind, Run, RunBuilder};
+use gradwatch_client::{Frame, Kind, Launch, Run, RunBuilder, SubmitError};
 
 use crate::peer::{Peer, Script};
 use crate::{assert_all_settled, small_run, submit, weights};
@@ -35,6 +35,10 @@ fn the_builder_names_the_argument() {
         (run().kinds([]), "kinds: is empty"),
         (run().kinds([Kind::Update, Kind::Update]), "kinds: update was given twice"),
         (run().unrelated().resume_from(gradwatch_client::Uuid::nil(), 1), "unrelated: contradicts resume_from"),
+        (run().shard(0, 2), "launch: is missing"),
+        (run().launch(Launch::new()).shard(2, 2), "shard: index 2 is not below count 2"),
+        (run().launch(Launch::new()).shard(0, 0), "shard: count 0 is not between 1 and 1024"),
+        (run().launch(Launch::new()).run_id(gradwatch_client::Uuid::nil()), "run_id: is not that of the launch"),
         (run().stall_timeout(std::time::Duration::ZERO), "stall_timeout: "),
         (run().close_timeout(std::time::Duration::MAX), "close_timeout: "),
     ] {
@@ -119,4 +123,22 @@ fn a_frame_that_the_queue_has_no_room_for_is_refused() {
     let error = run.submit(0, frame).unwrap_err().to_string();
     assert!(error.contains("an eighth of buffer_bytes"), "{error}");
     assert_eq!(run.status().submitted, 0);
+}
+
+#[test]
+fn a_shard_brings_what_it_owns_and_nothing_twice() {
+    let builder = small_run("http://127.0.0.1:1").close_timeout(std::time::Duration::ZERO);
+    let mut run = builder.launch(Launch::new()).shard(1, 2).open().unwrap();
+    let values = [1.0_f32; 60];
+    let mut step = 0;
+    let mut submit = |slices: &[(&'static str, u64, &[f32])]| {
+        step += 1;
+        run.submit(step, Frame::new().parameters("all", slices))
+    };
+    let repeated = submit(&[("w", 0, &values), ("w", 40, &values)]).unwrap_err();
+    assert!(matches!(repeated, SubmitError::Coverage { problem: "repeats", at: 40, .. }), "{repeated}");
+    let beyond = submit(&[("w", 41, &values)]).unwrap_err();
+    assert!(matches!(beyond, SubmitError::Coverage { problem: "goes past", at: 99, .. }), "{beyond}");
+    assert_eq!(submit(&[("w", 40, &values)]), Ok(()));
+    assert_eq!(submit(&[]), Ok(()), "it may own nothing of a group");
 }

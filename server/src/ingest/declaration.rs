@@ -16,6 +16,7 @@ use crate::{
 };
 
 const MAX_GROUPS: usize = 4_096;
+const MAX_SHARDS: u32 = 1_024;
 
 /// Checks a declaration field by field.
 pub(super) fn open_attempt(
@@ -28,11 +29,13 @@ pub(super) fn open_attempt(
     let attempt = request.attempt.ok_or_else(|| Error::invalid("attempt", "is missing"))?;
     let spec = request.spec.ok_or_else(|| Error::invalid("spec", "is missing"))?;
     check("writer_id", text::name(&request.writer_id, limits.max_name_bytes))?;
-    if request.shard_count != 1 || request.shard != 0 {
-        return Err(Error {
-            field: Some("shard_count".into()),
-            ..Error::new(ErrorCode::Unimplemented, "this server takes attempts of one shard: shard 0 of 1")
-        });
+    if !(1..=MAX_SHARDS).contains(&request.shard_count) {
+        let message = format!("{} is not between 1 and {MAX_SHARDS}", request.shard_count);
+        return Err(Error::invalid("shard_count", message));
+    }
+    if request.shard >= request.shard_count {
+        let message = format!("{} is not below shard_count ({})", request.shard, request.shard_count);
+        return Err(Error::invalid("shard", message));
     }
     Ok(OpenAttempt {
         run: run_declaration(run, limits)?,

@@ -95,7 +95,7 @@ impl Session<'_> {
         let opened = state.pipeline.open_stream(run_id, open).await?;
         let settled = *opened.settled.borrow();
         let greeting = server_message::Message::Opened(v1::Opened {
-            segment: opened.segment,
+            segment: opened.id.segment,
             committed_seq: settled.committed_seq,
             // Of the same instant as committed_seq: frames settled meanwhile need not come again.
             resend_from_seq: opened.refill_from_seq.unwrap_or(settled.committed_seq + 1),
@@ -179,7 +179,7 @@ impl Session<'_> {
         let (mut items, mut bytes) = (Vec::new(), 0);
         for frame in batch.frames {
             let frame_bytes = prost::Message::encoded_len(&frame) + ROW_BYTES * (1 + frame.payloads.len() * windows);
-            if !items.is_empty() && bytes + frame_bytes > self.share.bytes() {
+            if !items.is_empty() && bytes + frame_bytes > self.share.part_bytes() {
                 self.hand_over(std::mem::take(&mut items), bytes).await?;
                 bytes = 0;
             }

@@ -2,20 +2,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gradwatch_proto::v1::ServerMessage;
-use gradwatch_store::{AttemptId, RunId, RunState, Segment, ShardMark, StreamSpec};
+use gradwatch_store::{RunId, Segment, ShardMark};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     time::{Instant, Interval, MissedTickBehavior, interval, timeout_at},
 };
 
 use super::{
     Shared,
+    command::{Command, StreamOpen, StreamOpened},
+    faults::{Faults, StepId, Suspect},
     held::Connection,
     liveness::Pulse,
     load,
-    mark::Settled,
-    owner::{OwnerParts, RunOwner, Work},
+    owner::{OwnerParts, RunOwner},
+    work::{StreamId, Work},
 };
 use crate::{
     clock,
@@ -31,64 +32,19 @@ const BATCH: usize = 64;
 const FIRST_RELOAD: Duration = Duration::from_millis(500);
 const LAST_RELOAD: Duration = Duration::from_secs(30);
 
-/// What a run's owner is told.
-#[derive(Debug)]
-pub(super) enum Command {
-    Open {
-        open: StreamOpen,
-        reply: oneshot::Sender<Result<StreamOpened, Error>>,
-    },
-    /// A stream has ended; answers the last seq taken in from it.
-    Disconnect {
-        segment: u32,
-        generation: u64,
-        reply: oneshot::Sender<u64>,
-    },
-    Work(Work),
-    /// Ends the run from outside; answered once that is committed.
-    CloseRun {
-        outcome: RunState,
-        reply: oneshot::Sender<()>,
-    },
-    /// The run has a new attempt.
-    SegmentsChanged,
-    /// Commits of this owner fail for good.
-    Lost {
-        owner_epoch: u64,
-    },
-    /// The run is being deleted.
-    Forget,
-}
-
-/// A stream that wants to begin.
-#[derive(Clone, Debug)]
-pub(crate) struct StreamOpen {
-    pub(crate) attempt_id: AttemptId,
-    pub(crate) shard: u32,
-    pub(crate) writer_id: String,
-    pub(crate) outbox: mpsc::Sender<ServerMessage>,
-}
-
-/// What a stream begins with.
-#[derive(Debug)]
-pub(crate) struct StreamOpened {
-    pub(crate) segment: u32,
-    pub(crate) generation: u64,
-    pub(crate) spec: Arc<StreamSpec>,
-    /// Settled frames from here on fill windows again. None: the client begins behind what is settled.
-    pub(crate) refill_from_seq: Option<u64>,
-    pub(crate) settled: watch::Receiver<Settled>,
-}
-
 /// Owns a run until it is over, taken away, or forgotten.
 pub(super) struct Actor {
-    pub(super) run_id: RunId,
-    pub(super) shared: Arc<Shared>,
-    pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) recorder: mpsc::Sender<Settlement>,
+    run_id: RunId,
+    shared: Arc<Shared>,
+    commands: mpsc::Receiver<Command>,
+    recorder: mpsc::Sender<Settlement>,
     /// Numbers connections. It outlives the owner's state, so that a stream of an earlier one is never taken for a
     /// present one.
-    pub(super) generation: u64,
+    generation: u64,
+    faults: Faults,
+    suspect: Arc<Suspect>,
+    /// The run has got an attempt that no owner knows of yet.
+    segments_changed: bool,
 }
 
 /// Why the owner stops.
@@ -97,6 +53,8 @@ enum End {
     Idle,
     /// Its state is no longer what is committed; streams have to begin again.
     Reload,
+    /// Likewise, and this step is the reason.
+    Fault(StepId),
     /// The run is being deleted.
     Forgotten,
     /// The server shuts down.
@@ -104,6 +62,16 @@ enum End {
 }
 
 impl Actor {
+    pub(super) fn new(
+        run_id: RunId,
+        shared: Arc<Shared>,
+        commands: mpsc::Receiver<Command>,
+        recorder: mpsc::Sender<Settlement>,
+    ) -> Self {
+        let (faults, suspect) = (Faults::default(), Arc::default());
+        Self { run_id, shared, commands, recorder, generation: 0, faults, suspect, segments_changed: false }
+    }
+
     pub(super) async fn run(mut self) {
         let mut delay = FIRST_RELOAD;
         loop {
@@ -112,7 +80,11 @@ impl Actor {
                     self.shared.metrics.runs_taken.inc();
                     let end = self.own(owner).await;
                     self.shared.metrics.runs_released.inc();
-                    let End::Reload = end else { break };
+                    match end {
+                        End::Reload => {}
+                        End::Fault(step) => self.faults.add(step),
+                        End::Idle | End::Forgotten | End::Closed => break,
+                    }
                     tracing::info!(run_id = %self.run_id, "run given up; loading it again");
                     delay = FIRST_RELOAD;
                     None
@@ -137,6 +109,18 @@ impl Actor {
         // From here on senders fail and ask for a new owner. What is still queued is answered by dropping it: streams
         // see their reply or outbox go and begin again.
         self.commands.close();
+        while let Some(command) = self.commands.recv().await {
+            self.segments_changed |= matches!(command, Command::SegmentsChanged);
+        }
+        if self.segments_changed
+            && let Ok(owner) = self.load().await
+        {
+            let (done, committed) = oneshot::channel();
+            if self.work(owner, vec![Work::GoOn], Some(done)).await.is_ok() {
+                // Should another owner have the run by now, it has read what this would have changed, or does so anew.
+                let _ = committed.await;
+            }
+        }
     }
 
     /// Answers everything with a refusal for a while; false when nothing more can come.
@@ -148,6 +132,7 @@ impl Actor {
                     // The stream may have given up waiting.
                     let _ = reply.send(Err(error.clone()));
                 }
+                Ok(Some(Command::SegmentsChanged)) => self.segments_changed = true,
                 // Dropping the others is an answer: whoever waits for one sees it go.
                 Ok(Some(_)) => {}
                 Ok(None) => return false,
@@ -174,6 +159,12 @@ impl Actor {
     }
 
     async fn own(&mut self, mut owner: RunOwner) -> End {
+        if std::mem::take(&mut self.segments_changed) {
+            owner = match self.work(owner, vec![Work::GoOn], None).await {
+                Ok(owner) => owner,
+                Err(end) => return end,
+            };
+        }
         let mut tick = self.tick();
         let mut commands = Vec::with_capacity(BATCH);
         loop {
@@ -216,8 +207,8 @@ impl Actor {
                         // The stream may have given up waiting; its outbox is then closed and ends by itself.
                         let _ = reply.send(opened);
                     }
-                    Command::Disconnect { segment, generation, reply } => {
-                        let _ = reply.send(owner.disconnect(segment, generation));
+                    Command::Disconnect { at, reply } => {
+                        let _ = reply.send(owner.disconnect(at));
                     }
                     Command::CloseRun { outcome, reply } => {
                         owner = match self.work(owner, vec![Work::Close { outcome }], Some(reply)).await {
@@ -231,7 +222,9 @@ impl Actor {
                             Err(end) => return end,
                         };
                     }
-                    Command::Lost { owner_epoch } if owner_epoch == owner.owner_epoch() => return End::Reload,
+                    Command::Lost { owner_epoch, refused } if owner_epoch == owner.owner_epoch() => {
+                        return refused.map_or(End::Reload, End::Fault);
+                    }
                     Command::Lost { .. } => {}
                     Command::Forget => return End::Forgotten,
                 }
@@ -249,13 +242,61 @@ impl Actor {
         tick
     }
 
-    /// Does work on the pool and hands what it settles to the recorder. Waiting for the recorder's queue is what slows
-    /// a run down when the store cannot follow.
-    async fn work(&self, owner: RunOwner, work: Vec<Work>, done: Option<oneshot::Sender<()>>) -> Result<RunOwner, End> {
+    /// Does work, in one go or, after a fault, item by item.
+    async fn work(
+        &mut self,
+        mut owner: RunOwner,
+        work: Vec<Work>,
+        done: Option<oneshot::Sender<()>>,
+    ) -> Result<RunOwner, End> {
         if work.is_empty() {
             return Ok(owner);
         }
+        if !self.faults.is_careful() {
+            return self.settle(owner, work, done).await;
+        }
+        let mut alone = work.into_iter().flat_map(Work::items_alone).peekable();
+        let mut done = done;
+        while let Some(next) = alone.next() {
+            let (committed, wait) = oneshot::channel();
+            let told = if alone.peek().is_none() { done.take() } else { None };
+            owner = self.settle(owner, vec![next], Some(committed)).await?;
+            if wait.await.is_err() {
+                return Err(self.fault(&owner).await);
+            }
+            // Whoever waits for it may have left.
+            told.map(|told| told.send(()));
+            self.faults.passed_item();
+        }
+        Ok(owner)
+    }
+
+    /// Why a settlement was given up, which comes behind it.
+    async fn fault(&mut self, owner: &RunOwner) -> End {
+        loop {
+            match self.commands.recv().await {
+                Some(Command::Lost { owner_epoch, refused }) if owner_epoch == owner.owner_epoch() => {
+                    return refused.map_or(End::Reload, End::Fault);
+                }
+                Some(Command::Forget) => return End::Forgotten,
+                Some(Command::SegmentsChanged) => self.segments_changed = true,
+                // Dropped as by an owner that is being loaded.
+                Some(_) => {}
+                None => return End::Closed,
+            }
+        }
+    }
+
+    /// Does work on the pool and hands what it settles to the recorder. Waiting for the recorder's queue is what slows
+    /// a run down when the store cannot follow.
+    async fn settle(
+        &self,
+        owner: RunOwner,
+        work: Vec<Work>,
+        done: Option<oneshot::Sender<()>>,
+    ) -> Result<RunOwner, End> {
         let now_us = clock::now_us();
+        self.suspect.take();
         let job = move || {
             let mut owner = owner;
             let settlement = owner.work(work, now_us);
@@ -268,7 +309,7 @@ impl Actor {
                 // it had not settled, its clients send again to the next one.
                 self.shared.metrics.run_panics.inc();
                 tracing::error!(run_id = %self.run_id, cause = panicked.0, "panic while working on a run");
-                return Err(End::Reload);
+                return Err(self.suspect.take().map_or(End::Reload, End::Fault));
             }
         };
         match settlement {
@@ -297,43 +338,55 @@ impl Actor {
             let message = format!("{} is not one of the attempt's {} shards", open.shard, segment.shard_count);
             return Err(Error::invalid("shard", message));
         }
+        let unopened = || {
+            let message = format!("shard {} of this attempt was not opened; call OpenRun first", open.shard);
+            Error::invalid("shard", message)
+        };
         if owner.attempt(number).is_none() {
-            let (segment, mark) = self.segment_and_mark(number, open.shard).await?;
-            let attempt = load::segment_owner(&self.shared, self.run_id, segment, &mark).await?;
-            owner.insert(attempt);
+            let (segment, marks) = self.segment_and_marks(number).await?;
+            let segment = segment.ok_or_else(unopened)?;
+            let (suspect, poisoned) = (Arc::clone(&self.suspect), self.faults.poisoned(number));
+            let loaded = load::segment_owner(&self.shared, self.run_id, segment, &marks, suspect, poisoned).await?;
+            owner.insert(loaded);
         }
-        let attempt = owner.attempt(number).ok_or_else(|| Error::internal("an attempt that was loaded is gone"))?;
-        if attempt.writer_id != open.writer_id {
+        let shard = |owner: &RunOwner| owner.attempt(number)?.shard(open.shard)?.writer_id.clone();
+        if shard(owner).is_none() {
+            let marks = self.shared.store.shard_marks(self.run_id, number).await?;
+            let mark = marks.iter().find(|mark| mark.shard == open.shard).ok_or_else(unopened)?;
+            owner.open_shard(number, mark);
+        }
+        let attempt = owner.attempt(number);
+        let (attempt, shard) = attempt
+            .and_then(|attempt| Some((attempt, attempt.shard(open.shard)?)))
+            .ok_or_else(|| Error::internal("an attempt that was loaded is gone"))?;
+        if shard.writer_id.as_ref() != Some(&open.writer_id) {
             let message = format!("another process already writes shard {} of attempt {}", open.shard, open.attempt_id);
             return Err(Error { field: Some("writer_id".into()), ..Error::new(ErrorCode::AlreadyExists, message) });
         }
         self.generation += 1;
         let generation = self.generation;
         let opened = StreamOpened {
-            segment: number,
-            generation,
+            id: StreamId { segment: number, shard: open.shard, generation },
             spec: Arc::new(attempt.segment.spec.clone()),
-            refill_from_seq: attempt.refill_from_seq(),
-            settled: attempt.mark.subscribe(),
+            refill_from_seq: attempt.refill_from_seq(open.shard),
+            settled: shard.mark.subscribe(),
         };
-        owner.connect(number, Connection { generation, outbox: open.outbox.clone() }, clock::now_us());
+        let connection = Connection { generation, outbox: open.outbox.clone() };
+        owner.connect(number, open.shard, connection, clock::now_us());
         Ok(opened)
     }
 
-    /// An attempt and its mark as they are committed.
-    async fn segment_and_mark(&self, number: u32, shard: u32) -> Result<(Segment, ShardMark), Error> {
+    /// An attempt and its marks as they are committed.
+    async fn segment_and_marks(&self, number: u32) -> Result<(Option<Segment>, Vec<ShardMark>), Error> {
         let store = &self.shared.store;
         let segments = store.segments(self.run_id).await?;
         let segment = segments.into_iter().find(|segment| segment.segment == number);
-        let mark = store.shard_marks(self.run_id, number).await?.into_iter().find(|mark| mark.shard == shard);
-        segment.zip(mark).ok_or_else(|| {
-            Error::invalid("shard", format!("shard {shard} of this attempt was not opened; call OpenRun first"))
-        })
+        Ok((segment, store.shard_marks(self.run_id, number).await?))
     }
 
     /// Reads the run's segments again. A new attempt means that the run goes on, whatever an earlier one said of its
     /// end; that is told through a commit, so that it lands behind what is on its way there.
-    async fn refresh(&self, mut owner: RunOwner) -> Result<RunOwner, End> {
+    async fn refresh(&mut self, mut owner: RunOwner) -> Result<RunOwner, End> {
         match self.shared.store.segments(self.run_id).await {
             Ok(segments) => {
                 let goes_on = owner.set_segments(segments);

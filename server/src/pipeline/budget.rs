@@ -22,6 +22,9 @@ const RETRY_DELAY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Budget {
     all: Arc<Semaphore>,
+    /// The part of it that frames may take while they wait for other shards. The rest is for frames on their way, so
+    /// that those waited for can get in.
+    waiting: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     limit_bytes: usize,
 }
@@ -31,33 +34,45 @@ pub(crate) struct Budget {
 pub(crate) struct Permit {
     _all: OwnedSemaphorePermit,
     _share: OwnedSemaphorePermit,
+    waiting: Waiting,
     bytes: usize,
     metrics: Arc<Metrics>,
+}
+
+/// Whether frames may stay longer than it takes to commit them.
+#[derive(Debug)]
+enum Waiting {
+    Unasked { all: Arc<Semaphore>, share: Arc<Semaphore> },
+    Granted { _all: OwnedSemaphorePermit, _share: OwnedSemaphorePermit },
 }
 
 /// What one stream may hold at once, so that a single fast run cannot take the memory of all.
 #[derive(Debug)]
 pub(crate) struct Share {
     semaphore: Arc<Semaphore>,
+    /// The part of it for frames that wait for other shards: there is always some left for those that do not.
+    waiting: Arc<Semaphore>,
     bytes: usize,
 }
 
 impl Share {
-    /// The most that the stream may hold at once.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// The most that is handed over at once. With what the stream brought first and what waits behind that (half the
+    /// share), there is always room for another part.
+    pub(crate) fn part_bytes(&self) -> usize {
+        self.bytes / 4
     }
 }
 
 impl Budget {
     pub(crate) fn new(limit_bytes: usize, metrics: Arc<Metrics>) -> Self {
-        Self { all: Arc::new(Semaphore::new(limit_bytes)), metrics, limit_bytes }
+        let (all, waiting) = (Arc::new(Semaphore::new(limit_bytes)), Arc::new(Semaphore::new(limit_bytes / 2)));
+        Self { all, waiting, metrics, limit_bytes }
     }
 
     /// The share of one stream.
     pub(crate) fn share(&self) -> Share {
         let bytes = self.limit_bytes / 4;
-        Share { semaphore: Arc::new(Semaphore::new(bytes)), bytes }
+        Share { semaphore: Arc::new(Semaphore::new(bytes)), waiting: Arc::new(Semaphore::new(bytes / 2)), bytes }
     }
 
     /// Waits for `bytes`. What is larger than a share waits for the whole share.
@@ -67,6 +82,7 @@ impl Budget {
     pub(crate) async fn reserve(&self, share: &Share, bytes: usize) -> Result<Permit, Error> {
         let bytes = bytes.min(share.bytes);
         let count = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let waiting = Waiting::Unasked { all: Arc::clone(&self.waiting), share: Arc::clone(&share.waiting) };
         let reserve = async {
             let share = Arc::clone(&share.semaphore).acquire_many_owned(count).await.ok()?;
             let all = Arc::clone(&self.all).acquire_many_owned(count).await.ok()?;
@@ -77,7 +93,20 @@ impl Budget {
             return Err(Error::new(ErrorCode::ResourceExhausted, message).retry_after(RETRY_DELAY));
         };
         self.metrics.in_flight_bytes.inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
-        Ok(Permit { _all: all, _share: share, bytes, metrics: Arc::clone(&self.metrics) })
+        Ok(Permit { _all: all, _share: share, waiting, bytes, metrics: Arc::clone(&self.metrics) })
+    }
+}
+
+impl Permit {
+    /// Whether there is room for these bytes to wait for other shards.
+    pub(crate) fn may_wait(&mut self) -> bool {
+        let Waiting::Unasked { all, share } = &self.waiting else { return true };
+        let count = u32::try_from(self.bytes).unwrap_or(u32::MAX);
+        let share = Arc::clone(share).try_acquire_many_owned(count);
+        let all = Arc::clone(all).try_acquire_many_owned(count);
+        let (Ok(share), Ok(all)) = (share, all) else { return false };
+        self.waiting = Waiting::Granted { _all: all, _share: share };
+        true
     }
 }
 

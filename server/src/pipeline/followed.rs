@@ -115,14 +115,14 @@ impl ScalarFollower {
         true
     }
 
-    /// Whether all of these have come before.
-    pub(crate) fn knows(&self, scalars: &BTreeMap<String, f64>) -> bool {
-        scalars.keys().all(|name| self.rollups.contains_key(name))
+    /// How many scalars there are.
+    pub(crate) fn names(&self) -> usize {
+        self.rollups.len()
     }
 
-    /// How many scalars there are, with those of a step that is still to come.
-    pub(crate) fn names_with(&self, scalars: &BTreeMap<String, f64>) -> usize {
-        self.rollups.len() + scalars.keys().filter(|name| !self.rollups.contains_key(*name)).count()
+    /// Whether it has come before.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.rollups.contains_key(name)
     }
 
     /// Takes in the scalars of the next step.

@@ -56,13 +56,6 @@ pub(crate) struct Frame {
     pub(crate) payloads: Vec<Payload>,
 }
 
-impl Frame {
-    /// eta of a group; unknown when it is not a number that readings could be computed with.
-    pub(crate) fn learning_rate_of(&self, group: usize) -> Option<f64> {
-        self.group_learning_rates.get(&group).copied().or(self.learning_rate).filter(|eta| eta.is_finite())
-    }
-}
-
 /// One group's sketch.
 #[derive(Clone, Debug)]
 pub(crate) struct Payload {

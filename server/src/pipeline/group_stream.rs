@@ -1,15 +1,15 @@
 //! The window of one (attempt, group, kind) and the rows that enter it.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use gradwatch_spectral::{
     edge::{EdgeReading, EdgeStream},
-    encoding::{DecodeError, NonFiniteCounts, decode_f16, decode_f32},
+    encoding::{NonFiniteCounts, decode_f16, decode_f32},
     window::WindowError,
 };
 use gradwatch_store::{Kind, StreamSpec};
 
-use super::frame::{Body, Payload};
+use super::{frame::Body, segment::Part};
 
 /// What a payload does to its window besides its readings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(crate) enum Restart {
     Interval { from: u64, to: u64 },
     /// The client raised its phase counter.
     Phase { from: u32, to: u32 },
+    /// Two shards do not mean the same row.
+    Disagreement { field: &'static str, shards: [u32; 2], values: [u64; 2] },
 }
 
 impl Restart {
@@ -28,6 +30,7 @@ impl Restart {
             Self::Hole { .. } => "hole",
             Self::Interval { .. } => "interval",
             Self::Phase { .. } => "phase",
+            Self::Disagreement { .. } => "disagreement",
         }
     }
 }
@@ -42,11 +45,11 @@ pub(crate) struct Row {
 }
 
 /// Where a row stands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Place {
-    pub(crate) seq: u64,
+    /// By shard: which frames it comes from.
+    pub(crate) seqs: Arc<[u64]>,
     pub(crate) step: u64,
-    pub(crate) phase: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,12 +66,16 @@ pub(crate) struct GroupStream {
     kind: Kind,
     edge: EdgeStream,
     last_row: Option<LastRow>,
-    /// seq of each row the windows could need again: the last (longest window + 1).
-    seqs: VecDeque<u64>,
+    /// The rows that the windows could need again: the last (longest window + 1).
+    places: VecDeque<Place>,
     rows_kept: usize,
     /// The window began where the rows themselves say so, not where a refill happened to begin.
     began_by_itself: bool,
+    /// Rows are being left out, which was told when it began.
+    leaves_out: bool,
     scratch: Vec<f32>,
+    /// Empty as long as one shard brings all.
+    sum: Vec<f64>,
 }
 
 impl GroupStream {
@@ -82,15 +89,13 @@ impl GroupStream {
             kind,
             edge,
             last_row: None,
-            seqs: VecDeque::new(),
+            places: VecDeque::new(),
             rows_kept,
             began_by_itself: false,
+            leaves_out: false,
             scratch,
+            sum: Vec::new(),
         })
-    }
-
-    pub(crate) fn is(&self, group: usize, kind: Kind) -> bool {
-        self.group == group && self.kind == kind
     }
 
     pub(crate) fn group(&self) -> usize {
@@ -101,14 +106,14 @@ impl GroupStream {
         self.kind
     }
 
-    /// The oldest frame that a refill of these windows needs.
-    pub(crate) fn keep_from_seq(&self) -> Option<u64> {
-        self.seqs.front().copied()
+    /// The oldest row that a refill of these windows needs.
+    pub(crate) fn oldest(&self) -> Option<&Place> {
+        self.places.front()
     }
 
     /// Whether it holds every row that it would hold had its owner never changed.
     pub(crate) fn is_whole(&self) -> bool {
-        self.began_by_itself || self.seqs.len() == self.rows_kept
+        self.began_by_itself || self.places.len() == self.rows_kept
     }
 
     /// Starts the window again because the rows themselves say so.
@@ -121,32 +126,42 @@ impl GroupStream {
     pub(crate) fn forget(&mut self) {
         self.edge.restart();
         self.last_row = None;
-        self.seqs.clear();
+        self.places.clear();
         self.began_by_itself = false;
     }
 
-    /// Takes in a payload. `refill` says that its row was settled before: it only fills the window.
+    /// Starts the window again because a row of it is left out; true unless the row before it was left out as well.
+    pub(crate) fn leave_out(&mut self) -> bool {
+        self.restart();
+        !std::mem::replace(&mut self.leaves_out, true)
+    }
+
+    /// Takes in a row, by the parts that the shards have of it. `refill` says that it was settled before: it only fills
+    /// the window.
     ///
     /// Invariant: a row continues its window iff it starts where the previous row ended, spans as many steps, and is
     /// of the same phase; a row with NaN or infinity never enters and the window starts again.
     pub(crate) fn accept(
         &mut self,
-        place: Place,
-        payload: &Payload,
+        place: &Place,
+        parts: &[Part<'_>],
         learning_rate: Option<f64>,
         refill: bool,
-    ) -> Result<Row, DecodeError> {
-        let counts = match &payload.body {
-            Body::F32(bytes) => decode_f32(bytes, &mut self.scratch)?,
-            Body::F16 { scale, values } => decode_f16(*scale, values, &mut self.scratch)?,
-            Body::NonFinite(counts) => *counts,
-        };
+    ) -> Row {
+        let Some(first) = parts.first() else { return Row::default() };
+        if let Some(disagreement) = disagreement(parts) {
+            let news = self.leave_out();
+            return Row { restart: news.then_some(disagreement), ..Row::default() };
+        }
+        self.leaves_out = false;
+        let counts = self.add_up(parts);
         if !counts.is_empty() {
             self.restart();
-            return Ok(Row { non_finite: Some(counts), ..Row::default() });
+            return Row { non_finite: Some(counts), ..Row::default() };
         }
-        let row = LastRow { step: place.step, interval: place.step - payload.base_step, phase: place.phase };
-        let restart = self.last_row.and_then(|last| discontinuity(last, row, payload.base_step));
+        let base_step = first.payload.base_step;
+        let row = LastRow { step: place.step, interval: place.step - base_step, phase: first.phase };
+        let restart = self.last_row.and_then(|last| discontinuity(last, row, base_step));
         if restart.is_some() {
             self.restart();
         }
@@ -158,12 +173,67 @@ impl GroupStream {
         // The row has the declared length and is finite, which is all a window asks for.
         let readings = pushed.unwrap_or_else(|error| unreachable!("{error}"));
         self.last_row = Some(row);
-        if self.seqs.len() == self.rows_kept {
-            self.seqs.pop_front();
+        if self.places.len() == self.rows_kept {
+            self.places.pop_front();
         }
-        self.seqs.push_back(place.seq);
-        Ok(Row { restart, non_finite: None, readings })
+        self.places.push_back(place.clone());
+        Row { restart, non_finite: None, readings }
     }
+
+    /// Leaves the sum of the parts in `scratch`, unless one of them, or the sum itself, is not finite.
+    ///
+    /// Invariant: parts are decoded and summed in float64 in the order of the shards, which is theirs in `parts`, and
+    /// rounded once. What one shard brings alone is not touched.
+    fn add_up(&mut self, parts: &[Part<'_>]) -> NonFiniteCounts {
+        let mut counts = NonFiniteCounts::default();
+        for (index, part) in parts.iter().enumerate() {
+            let decoded = match &part.payload.body {
+                Body::F32(bytes) => decode_f32(bytes, &mut self.scratch),
+                Body::F16 { scale, values } => decode_f16(*scale, values, &mut self.scratch),
+                Body::NonFinite(counts) => Ok(*counts),
+            };
+            // Ingest has checked length and scale.
+            let one = decoded.unwrap_or_else(|error| unreachable!("{error}"));
+            counts.nan += one.nan;
+            counts.positive_infinity += one.positive_infinity;
+            counts.negative_infinity += one.negative_infinity;
+            if parts.len() == 1 || !counts.is_empty() {
+                continue;
+            }
+            if index == 0 {
+                self.sum.clear();
+                self.sum.extend(self.scratch.iter().map(|&value| f64::from(value)));
+            } else {
+                self.sum.iter_mut().zip(&self.scratch).for_each(|(sum, &value)| *sum += f64::from(value));
+            }
+        }
+        if parts.len() > 1 && counts.is_empty() {
+            for (row, sum) in self.scratch.iter_mut().zip(&mut self.sum) {
+                *row = *sum as f32;
+                *sum = f64::from(*row);
+            }
+            // Finite parts may add up to more than float32 holds.
+            counts = NonFiniteCounts::of(&self.sum);
+        }
+        counts
+    }
+}
+
+/// Whether the parts are parts of one row.
+fn disagreement(parts: &[Part<'_>]) -> Option<Restart> {
+    let (first, others) = parts.split_first()?;
+    others.iter().find_map(|other| {
+        let shards = [first.shard, other.shard];
+        let (base_step, other_base_step) = (first.payload.base_step, other.payload.base_step);
+        if base_step != other_base_step {
+            Some(Restart::Disagreement { field: "base_step", shards, values: [base_step, other_base_step] })
+        } else if first.phase != other.phase {
+            let values = [first.phase.into(), other.phase.into()];
+            Some(Restart::Disagreement { field: "phase", shards, values })
+        } else {
+            None
+        }
+    })
 }
 
 fn discontinuity(last: LastRow, row: LastRow, base_step: u64) -> Option<Restart> {

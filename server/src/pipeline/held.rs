@@ -1,6 +1,6 @@
-//! An attempt in its owner's hands, and the stream that is connected to it now.
+//! An attempt in its owner's hands, and the streams that are connected to it now.
 
-use gradwatch_proto::v1::{ServerMessage, server_message};
+use gradwatch_proto::v1::{self, ServerMessage, server_message};
 use gradwatch_store::RunState;
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,17 +15,24 @@ pub(crate) struct Connection {
     pub(crate) outbox: mpsc::Sender<ServerMessage>,
 }
 
-/// An attempt with its connection.
+/// An attempt with the connections of its shards.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) owner: SegmentOwner,
+    /// By shard.
+    pub(crate) links: Vec<Link>,
+}
+
+/// What connects one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
     pub(crate) connection: Option<Connection>,
     /// The hole that was last asked for, so that it is asked for once.
     pub(crate) asked_for: Option<u64>,
     pub(crate) finish: Option<Finish>,
 }
 
-/// An attempt's word of its end, which waits for everything before it.
+/// A shard's word of its end, which waits for everything before it.
 #[derive(Debug)]
 pub(crate) struct Finish {
     pub(crate) outcome: RunState,
@@ -34,14 +41,32 @@ pub(crate) struct Finish {
 }
 
 impl Held {
+    pub(crate) fn new(owner: SegmentOwner) -> Self {
+        let links = (0..owner.segment.shard_count).map(|_| Link::default()).collect();
+        Self { owner, links }
+    }
+
     /// Nothing of it is connected or on its way.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.connection.is_none() && self.owner.mark.settled().committed_seq == self.owner.accepted_seq()
+        self.links.iter().all(|link| link.connection.is_none()) && self.owner.is_quiet()
+    }
+}
+
+impl Link {
+    pub(crate) fn is(&self, generation: u64) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.generation == generation)
     }
 
     /// Sends a message that nothing depends on; false when the client does not read and there is no room for it.
     pub(crate) fn send(&self, message: server_message::Message) -> bool {
         let message = ServerMessage { message: Some(message) };
         self.connection.as_ref().is_some_and(|connection| connection.outbox.try_send(message).is_ok())
+    }
+
+    /// Asks for a hole to be filled, once.
+    pub(crate) fn ask_for(&mut self, from_seq: u64) {
+        if self.asked_for != Some(from_seq) && self.send(server_message::Message::Resend(v1::Resend { from_seq })) {
+            self.asked_for = Some(from_seq);
+        }
     }
 }

@@ -121,6 +121,7 @@ mod tests {
         crashed_after_s: 120,
         stalled_after_s: 300,
         stalled_intervals: 10,
+        assembly_timeout_s: 30,
         check_every_ms: 1,
     };
     const SECOND: i64 = 1_000_000;

@@ -1,15 +1,24 @@
 //! Brings the state of a run back from what is committed.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use gradwatch_store::{
-    FollowerSnapshot, LIVE_ANALYSIS, ReadingQuery, RunId, Segment, ShardMark, StepQuery, StepRow, Store, StoreError,
-    StreamKey, lineage, lineage::SegmentRange,
+    Event, EventQuery, FollowerSnapshot, LIVE_ANALYSIS, ReadingQuery, RunId, Segment, ShardMark, StepQuery, StepRow,
+    Store, StoreError, StreamKey, lineage, lineage::SegmentRange,
 };
 
-use super::{Shared, liveness, segment::SegmentOwner};
+use super::{
+    Shared,
+    faults::Suspect,
+    liveness,
+    segment::{SegmentOwner, ShardEvent},
+};
 use crate::error::Error;
 
 /// Rows read, and followed on the numeric pool, at a time.
 const PAGE: usize = 1_000;
+/// Steps stay below 2^53.
+const LAST_STEP: u64 = (1 << 53) - 1;
 
 /// Takes up an attempt where its last owner left it. Invariant (promise 3): detectors and rollups come back to the
 /// same bits, from their last saved state and the readings stored behind it; windows come back from the frames that
@@ -18,14 +27,26 @@ pub(super) async fn segment_owner(
     shared: &Shared,
     run_id: RunId,
     segment: Segment,
-    mark: &ShardMark,
+    marks: &[ShardMark],
+    suspect: Arc<Suspect>,
+    poisoned: BTreeSet<u64>,
 ) -> Result<SegmentOwner, Error> {
-    let (number, last_step) = (segment.segment, segment.last_step);
-    let mut owner = SegmentOwner::new(segment, mark, &shared.config).map_err(Error::internal)?;
+    let (number, last_step, shard_count) = (segment.segment, segment.last_step, segment.shard_count);
+    let update_interval = u64::from(segment.spec.update_interval);
+    let mut owner = SegmentOwner::new(segment, marks, &shared.config, suspect, poisoned).map_err(Error::internal)?;
+    // An attempt of one shard has no other to wait for, and none to lose.
+    if shard_count > 1 {
+        for event in shard_events(shared.store.as_ref(), run_id, number).await? {
+            if let Some((shard, event)) = ShardEvent::read(&event.row).filter(|(shard, _)| *shard < shard_count) {
+                owner.restore_shard(shard, event);
+            }
+        }
+    }
     // An attempt without steps has nothing to bring back.
     let Some(last_step) = last_step else { return Ok(owner) };
     let snapshots = shared.store.follower_snapshots(run_id, number).await?;
     let loading = Loading { shared, run_id, segment: number, last_step, snapshots };
+    owner.refill(&loading.refill_steps(marks, update_interval).await?);
     for index in 0..owner.streams().len() {
         owner = loading.stream(owner, index).await?;
     }
@@ -95,12 +116,73 @@ impl Loading<'_> {
         Ok(owner)
     }
 
+    /// The settled steps whose frames the windows need again: those from which on no frame is older than the oldest that
+    /// is kept. The mark of a shard that took no part in the last steps may name an older one than is needed.
+    async fn refill_steps(&self, marks: &[ShardMark], update_interval: u64) -> Result<Vec<StepRow>, Error> {
+        let kept = |mark: &&ShardMark| 0 < mark.keep_from_seq && mark.keep_from_seq <= mark.committed_seq;
+        let Some(frames) = marks.iter().filter(kept).map(|mark| mark.committed_seq - mark.keep_from_seq + 1).min()
+        else {
+            return Ok(Vec::new());
+        };
+        let is_kept = |row: &StepRow| {
+            marks.iter().all(|mark| {
+                let seq = row.seqs.get(mark.shard as usize).copied().flatten();
+                seq.is_none_or(|seq| seq >= mark.keep_from_seq)
+            })
+        };
+        // Steps are found by number and not by seq: a guess is doubled until it reaches far enough.
+        let mut span = update_interval.saturating_mul(frames);
+        loop {
+            let from_step = self.last_step.saturating_sub(span);
+            let rows = self.steps(from_step).await?;
+            if from_step == 0 || rows.first().is_some_and(|row| !is_kept(row)) {
+                return Ok(rows.into_iter().filter(is_kept).collect());
+            }
+            span = span.saturating_mul(2);
+        }
+    }
+
+    async fn steps(&self, mut from_step: u64) -> Result<Vec<StepRow>, Error> {
+        let mut rows = Vec::new();
+        loop {
+            let query = StepQuery { run_id: self.run_id, ranges: self.ranges(from_step), limit: PAGE };
+            let page = self.shared.store.steps(&query).await?;
+            from_step = page.items.last().map_or(from_step, |step| step.step + 1);
+            rows.extend(page.items);
+            if !page.more {
+                return Ok(rows);
+            }
+        }
+    }
+
     fn snapshot(&self, stream: Option<&StreamKey>) -> Option<&FollowerSnapshot> {
         self.snapshots.iter().find(|it| it.stream.as_ref() == stream)
     }
 
     fn ranges(&self, from_step: u64) -> Vec<SegmentRange> {
         vec![SegmentRange { segment: self.segment, from_step, to_step: self.last_step }]
+    }
+}
+
+/// What befell the shards of an attempt, oldest first.
+async fn shard_events(store: &dyn Store, run_id: RunId, segment: u32) -> Result<Vec<Event>, StoreError> {
+    let mut events: Vec<Event> = Vec::new();
+    loop {
+        let query = EventQuery {
+            run_id: Some(run_id),
+            project: None,
+            types: ShardEvent::TYPES.iter().map(ToString::to_string).collect(),
+            group: None,
+            ranges: Some(vec![SegmentRange { segment, from_step: 0, to_step: LAST_STEP }]),
+            after: events.last().map(|event| event.event_id),
+            newest_first: false,
+            limit: PAGE,
+        };
+        let page = store.events(&query).await?;
+        events.extend(page.items);
+        if !page.more {
+            return Ok(events);
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod actor;
 mod budget;
+mod command;
+mod faults;
 mod followed;
 mod frame;
 mod group_stream;
@@ -17,6 +19,7 @@ mod owner;
 mod pool;
 mod rollup;
 mod segment;
+mod work;
 
 use std::{
     collections::HashMap,
@@ -30,16 +33,12 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-pub(crate) use actor::{StreamOpen, StreamOpened};
 pub(crate) use budget::{Budget, Permit, Share};
+pub(crate) use command::{StreamOpen, StreamOpened};
 pub(crate) use frame::{Body, Frame, Item, Payload, Rejection};
 pub(crate) use mark::{Mark, Settled};
 
-use self::{
-    actor::{Actor, Command},
-    owner::Work,
-    pool::NumericPool,
-};
+use self::{actor::Actor, command::Command, pool::NumericPool, work::Work};
 use crate::{
     config::Config,
     error::{Error, ErrorCode},
@@ -104,14 +103,12 @@ impl Pipeline {
         items: Vec<Item>,
         permit: Permit,
     ) -> Result<(), Error> {
-        let (segment, generation) = (opened.segment, opened.generation);
-        self.tell_owner(run_id, Work::Items { segment, generation, items, permit }).await
+        self.tell_owner(run_id, Work::Items { at: opened.id, items, permit: Some(permit) }).await
     }
 
     /// Passes on a sign of life.
     pub(crate) async fn heartbeat(&self, run_id: RunId, opened: &StreamOpened) -> Result<(), Error> {
-        let (segment, generation) = (opened.segment, opened.generation);
-        self.tell_owner(run_id, Work::Heartbeat { segment, generation }).await
+        self.tell_owner(run_id, Work::Heartbeat { at: opened.id }).await
     }
 
     /// Passes on the job's own word of its end. The answer comes once that is committed, or is dropped when it cannot
@@ -123,18 +120,16 @@ impl Pipeline {
         outcome: RunState,
         last_seq: u64,
     ) -> Result<oneshot::Receiver<()>, Error> {
-        let (segment, generation) = (opened.segment, opened.generation);
         let (done, committed) = oneshot::channel();
-        self.tell_owner(run_id, Work::Finish { segment, generation, outcome, last_seq, done }).await?;
+        self.tell_owner(run_id, Work::Finish { at: opened.id, outcome, last_seq, done }).await?;
         Ok(committed)
     }
 
-    /// Ends a stream; answers the last seq taken in, behind everything handed over before.
+    /// Ends a stream; answers the last seq that is settled or on its way there, behind everything handed over before.
     pub(crate) async fn disconnect(&self, run_id: RunId, opened: &StreamOpened) -> Option<u64> {
         let (reply, answer) = oneshot::channel();
         let sender = self.existing(run_id)?;
-        let (segment, generation) = (opened.segment, opened.generation);
-        sender.send(Command::Disconnect { segment, generation, reply }).await.ok()?;
+        sender.send(Command::Disconnect { at: opened.id, reply }).await.ok()?;
         answer.await.ok()
     }
 
@@ -171,9 +166,9 @@ impl Pipeline {
     pub(crate) fn watch_lost(self: &Arc<Self>, mut lost: mpsc::UnboundedReceiver<Lost>) -> JoinHandle<()> {
         let pipeline = Arc::clone(self);
         tokio::spawn(async move {
-            while let Some(Lost { run_id, owner_epoch }) = lost.recv().await {
+            while let Some(Lost { run_id, owner_epoch, refused }) = lost.recv().await {
                 if let Some(sender) = pipeline.existing(run_id) {
-                    let _ = sender.send(Command::Lost { owner_epoch }).await;
+                    let _ = sender.send(Command::Lost { owner_epoch, refused }).await;
                 }
             }
         })
@@ -222,7 +217,7 @@ impl Pipeline {
         }
         let (sender, commands) = mpsc::channel(actor::QUEUE);
         owners.insert(run_id, sender.clone());
-        self.actors.spawn(Actor { run_id, shared: Arc::clone(&self.shared), commands, recorder, generation: 0 }.run());
+        self.actors.spawn(Actor::new(run_id, Arc::clone(&self.shared), commands, recorder).run());
         Ok(sender)
     }
 }

@@ -7,53 +7,24 @@ use std::{
 
 use gradwatch_proto::v1::{self, server_message};
 use gradwatch_spectral::detectors::Regime;
-use gradwatch_store::{AttemptId, EventRow, RunCommit, RunCounters, RunId, RunPatch, RunState, Segment, lineage};
+use gradwatch_store::{
+    AttemptId, EventRow, RunCommit, RunCounters, RunId, RunPatch, RunState, Segment, ShardMark, lineage,
+};
 use tokio::sync::oneshot;
 
 use super::{
     budget::Permit,
     frame::{Item, Rejection},
-    held::{Connection, Finish, Held},
+    held::{Connection, Finish, Held, Link},
     liveness::Pulse,
-    segment::{Accepted, SegmentOwner},
+    segment::{SegmentOwner, Shard, ShardEvent, Taken, Turn},
+    work::{StreamId, Work},
 };
 use crate::{
     config::Liveness,
     metrics::Metrics,
-    recorder::{MarkAdvance, Settlement},
+    recorder::{InFlight, MarkAdvance, Settlement},
 };
-
-/// Work that needs no I/O.
-#[derive(Debug)]
-pub(crate) enum Work {
-    Items {
-        segment: u32,
-        generation: u64,
-        items: Vec<Item>,
-        permit: Permit,
-    },
-    Heartbeat {
-        segment: u32,
-        generation: u64,
-    },
-    /// `done` is told once the end is committed, and dropped when it cannot be.
-    Finish {
-        segment: u32,
-        generation: u64,
-        outcome: RunState,
-        last_seq: u64,
-        done: oneshot::Sender<()>,
-    },
-    Close {
-        outcome: RunState,
-    },
-    /// A new attempt was opened.
-    GoOn,
-    /// Judge the run's silence.
-    Look {
-        store_trouble_us: i64,
-    },
-}
 
 /// A run and everything its readings depend on.
 #[derive(Debug)]
@@ -73,6 +44,8 @@ pub(crate) struct RunOwner {
     last_seen_us: i64,
     /// Who waits for the end that the present batch of work brought.
     finished: Vec<oneshot::Sender<()>>,
+    /// Settlements that are not committed yet.
+    in_flight: InFlight,
     metrics: Arc<Metrics>,
     liveness: Liveness,
 }
@@ -105,6 +78,7 @@ impl RunOwner {
             pulse: parts.pulse,
             last_seen_us: parts.run.last_seen_us,
             finished: Vec::new(),
+            in_flight: InFlight::default(),
             metrics: parts.metrics,
             liveness: parts.liveness,
         };
@@ -139,31 +113,46 @@ impl RunOwner {
     }
 
     pub(crate) fn insert(&mut self, owner: SegmentOwner) {
-        let held = Held { owner, connection: None, asked_for: None, finish: None };
-        self.attempts.insert(held.owner.segment.segment, held);
+        self.attempts.insert(owner.segment.segment, Held::new(owner));
     }
 
-    /// Gives an attempt a connection; an earlier one of the same writer is closed by this.
-    pub(crate) fn connect(&mut self, segment: u32, connection: Connection, now_us: i64) {
-        self.pulse.heard(now_us);
+    /// A process has opened a shard of an attempt that is held.
+    pub(crate) fn open_shard(&mut self, segment: u32, mark: &ShardMark) {
         if let Some(held) = self.attempts.get_mut(&segment) {
-            held.connection = Some(connection);
-            held.asked_for = None;
+            held.owner.open_shard(mark);
         }
     }
 
-    /// Takes the connection away, if it is still this one; answers the last seq taken in.
-    pub(crate) fn disconnect(&mut self, segment: u32, generation: u64) -> u64 {
-        let Some(held) = self.attempts.get_mut(&segment) else { return 0 };
-        if held.connection.as_ref().is_some_and(|connection| connection.generation == generation) {
-            held.connection = None;
+    /// Gives a shard a connection; an earlier one of the same writer is closed by this.
+    pub(crate) fn connect(&mut self, segment: u32, shard: u32, connection: Connection, now_us: i64) {
+        self.pulse.heard(now_us);
+        if let Some(link) = self.link(segment, shard) {
+            link.connection = Some(connection);
+            link.asked_for = None;
         }
-        held.owner.accepted_seq()
+    }
+
+    /// Takes the connection away, if it is still this one; answers the last seq that is settled or on its way there.
+    pub(crate) fn disconnect(&mut self, at: StreamId) -> u64 {
+        if let Some(link) = self.link(at.segment, at.shard).filter(|link| link.is(at.generation)) {
+            link.connection = None;
+        }
+        self.settled_seq(at.segment, at.shard)
+    }
+
+    fn link(&mut self, segment: u32, shard: u32) -> Option<&mut Link> {
+        self.attempts.get_mut(&segment)?.links.get_mut(shard as usize)
+    }
+
+    fn settled_seq(&self, segment: u32, shard: u32) -> u64 {
+        self.attempt(segment).and_then(|owner| owner.shard(shard)).map_or(0, Shard::settled_seq)
     }
 
     /// Nothing is connected, on its way, or expected: the owner can let go of the run.
     pub(crate) fn is_idle(&self) -> bool {
-        !matches!(self.state, RunState::Running | RunState::Stalled) && self.attempts.values().all(Held::is_quiet)
+        !matches!(self.state, RunState::Running | RunState::Stalled)
+            && self.attempts.values().all(Held::is_quiet)
+            && self.in_flight.is_none()
     }
 
     /// Does a batch of work; answers what it settles, if anything.
@@ -173,25 +162,24 @@ impl RunOwner {
         let mut live_steps = 0;
         for work in batch {
             match work {
-                Work::Items { segment, generation, items, permit } => {
+                Work::Items { at, items, permit } => {
                     self.pulse.heard(now_us);
-                    for item in items {
-                        live_steps += u32::from(self.accept(segment, generation, item, now_us, &mut commit));
-                    }
-                    permits.push(permit);
+                    let before_seq = self.take(at, items, now_us, &mut commit);
+                    live_steps += self.advance(at.segment, now_us, None, &mut commit, &mut permits);
+                    permits.extend(permit.and_then(|permit| self.keep(at, before_seq, permit)));
                 }
-                Work::Heartbeat { segment, generation } => {
-                    if self.is_connected(segment, generation) {
+                Work::Heartbeat { at } => {
+                    if self.is_connected(at) {
                         self.pulse.heard(now_us);
                     }
                 }
-                Work::Finish { segment, generation, outcome, last_seq, done } => {
-                    if self.is_connected(segment, generation)
-                        && let Some(held) = self.attempts.get_mut(&segment)
+                Work::Finish { at, outcome, last_seq, done } => {
+                    if self.is_connected(at)
+                        && let Some(link) = self.link(at.segment, at.shard)
                     {
-                        held.finish = Some(Finish { outcome, last_seq, done });
+                        link.finish = Some(Finish { outcome, last_seq, done });
                     }
-                    self.finish(segment, &mut commit);
+                    live_steps += self.advance(at.segment, now_us, None, &mut commit, &mut permits);
                 }
                 // Both also when the state is the same: another may still be on its way to the store, and whoever waits
                 // for this one has to wait behind it.
@@ -205,6 +193,7 @@ impl RunOwner {
                     self.pulse.begin(now_us);
                 }
                 Work::Look { store_trouble_us } => {
+                    live_steps += self.settle_overdue(now_us, store_trouble_us, &mut commit, &mut permits);
                     self.look(now_us, store_trouble_us, &mut commit);
                     self.release_superseded();
                 }
@@ -213,77 +202,145 @@ impl RunOwner {
         if live_steps > 0 {
             self.pulse.stepped(now_us, live_steps);
         }
+        self.attempts.values_mut().for_each(|held| held.owner.move_marks(&mut commit));
         self.note_changes(now_us, &mut commit);
         self.settlement(commit, permits)
     }
 
-    fn is_connected(&self, segment: u32, generation: u64) -> bool {
-        let connection = self.attempts.get(&segment).and_then(|held| held.connection.as_ref());
-        connection.is_some_and(|connection| connection.generation == generation)
+    fn is_connected(&self, at: StreamId) -> bool {
+        let link = self.attempts.get(&at.segment).and_then(|held| held.links.get(at.shard as usize));
+        link.is_some_and(|link| link.is(at.generation))
     }
 
-    /// Takes in an item; true when it was a step of the live line.
-    fn accept(&mut self, segment: u32, generation: u64, item: Item, now_us: i64, commit: &mut RunCommit) -> bool {
-        self.metrics.frames_received.inc_by(item.last_seq() - item.first_seq() + 1);
-        if !self.is_connected(segment, generation) {
-            return false;
-        }
-        let live = self.live_to_step.get(&segment).is_some_and(|&last| match &item {
-            Item::Frame(frame) => frame.step <= last,
-            Item::Dropped { first_step, .. } => *first_step <= last,
-            // Its step is not known for sure; it would come behind the attempt's last.
-            Item::Rejected(_) => self.segment_last_step(segment).is_none_or(|step| step <= last),
-        });
-        let live_frame = live && matches!(item, Item::Frame(_));
-        let Some(held) = self.attempts.get_mut(&segment) else { return false };
-        let mut live_step = false;
-        match held.owner.accept(item, live, now_us, commit) {
-            Accepted::Settling => {
-                held.asked_for = None;
-                // A superseded attempt's late frames say nothing about the run as it is now.
-                live_step = live_frame;
-                if live_step && matches!(self.state, RunState::Stalled | RunState::Crashed) {
-                    self.set_state(RunState::Running, commit);
+    /// Takes in what a stream brings; answers the last seq that had been taken in before.
+    fn take(&mut self, at: StreamId, items: Vec<Item>, now_us: i64, commit: &mut RunCommit) -> u64 {
+        let frames: u64 = items.iter().map(|item| item.last_seq() - item.first_seq() + 1).sum();
+        self.metrics.frames_received.inc_by(frames);
+        let connected = self.is_connected(at);
+        let live_to_step = self.live_to_step.get(&at.segment).copied();
+        let Some(held) = self.attempts.get_mut(&at.segment).filter(|_| connected) else { return 0 };
+        let before_seq = held.owner.shard(at.shard).map_or(0, Shard::came_to_seq);
+        let mut turn = Turn { now_us, overdue_before_us: None, live_to_step, commit };
+        for item in items {
+            let link = &mut held.links[at.shard as usize];
+            match held.owner.take(at.shard, item, &mut turn) {
+                Taken::New => link.asked_for = None,
+                Taken::Refilled => {
+                    link.asked_for = None;
+                    self.metrics.frames_refilled.inc();
                 }
+                Taken::Known => {
+                    self.metrics.frames_duplicate.inc();
+                }
+                Taken::TooFarAhead => {}
+                Taken::Hole { from_seq } => link.ask_for(from_seq),
             }
-            Accepted::Rejected(rejection) => {
-                held.asked_for = None;
+        }
+        before_seq
+    }
+
+    /// Settles what an attempt has ready; answers how many steps of the live line that were.
+    fn advance(
+        &mut self,
+        segment: u32,
+        now_us: i64,
+        overdue_before_us: Option<i64>,
+        commit: &mut RunCommit,
+        permits: &mut Vec<Permit>,
+    ) -> u32 {
+        let live_to_step = self.live_to_step.get(&segment).copied();
+        let mut live_steps = 0;
+        loop {
+            let Some(held) = self.attempts.get_mut(&segment) else { return live_steps };
+            let mut turn = Turn { now_us, overdue_before_us, live_to_step, commit };
+            let advanced = held.owner.advance(&mut turn);
+            for (shard, rejection) in advanced.rejections {
                 self.metrics.frames_rejected.inc();
-                tracing::debug!(run_id = %self.run_id, seq = rejection.seq, field = rejection.field, "frame rejected");
-                held.send(rejected(rejection));
+                tracing::debug!(run_id = %self.run_id, shard, seq = rejection.seq, field = rejection.field, "frame rejected");
+                held.links[shard as usize].send(rejected(rejection));
             }
-            Accepted::Refilled => {
-                self.metrics.frames_refilled.inc();
+            permits.extend(advanced.permits);
+            // A superseded attempt's late frames say nothing about the run as it is now.
+            if advanced.live_steps > 0 && matches!(self.state, RunState::Stalled | RunState::Crashed) {
+                self.set_state(RunState::Running, commit);
             }
-            Accepted::Known => {
-                self.metrics.frames_duplicate.inc();
+            live_steps += advanced.live_steps;
+            // A shard that is over brings no more steps, so that others need not wait for it.
+            if !self.finish(segment, advanced.lost, now_us, commit) {
+                break;
             }
-            Accepted::Hole { from_seq } => {
-                if held.asked_for != Some(from_seq)
-                    && held.send(server_message::Message::Resend(v1::Resend { from_seq }))
-                {
-                    held.asked_for = Some(from_seq);
+        }
+        // A shard that was too far ahead of the others is asked again once they have followed.
+        if let Some(Held { owner, links }) = self.attempts.get_mut(&segment) {
+            for (shard, link) in (0..).zip(links) {
+                if let Some(from_seq) = owner.ask_again(shard) {
+                    link.ask_for(from_seq);
                 }
             }
         }
-        self.finish(segment, commit);
-        live_step
+        live_steps
     }
 
-    /// An attempt's word of its end takes effect once everything before it is on its way into a commit.
-    fn finish(&mut self, segment: u32, commit: &mut RunCommit) {
-        let Some(held) = self.attempts.get_mut(&segment) else { return };
-        let accepted_seq = held.owner.accepted_seq();
-        let Some(Finish { outcome, done, .. }) = held.finish.take_if(|it| accepted_seq >= it.last_seq) else { return };
-        if self.newest_segment() == Some(segment) {
-            self.state = outcome;
-            // Also when it is the same: `done` has to wait for a commit behind the one that said so first.
-            commit.patch.state = Some(outcome);
-            self.finished.push(done);
-        } else {
-            // A superseded attempt's end is heard and changes nothing. Whoever waits for it may have left.
-            let _ = done.send(());
+    /// Keeps the memory of what a stream has just brought for as long as any of it waits; answers it otherwise.
+    fn keep(&mut self, at: StreamId, before_seq: u64, permit: Permit) -> Option<Permit> {
+        if !self.is_connected(at) {
+            return Some(permit);
         }
+        match self.attempts.get_mut(&at.segment) {
+            Some(held) => held.owner.keep(at.shard, before_seq, permit),
+            None => Some(permit),
+        }
+    }
+
+    /// Settles steps without the shards that were waited for long enough. While the store was in trouble (last at
+    /// `store_trouble_us`) it was we who could not listen, so the waiting counts from then.
+    fn settle_overdue(
+        &mut self,
+        now_us: i64,
+        store_trouble_us: i64,
+        commit: &mut RunCommit,
+        permits: &mut Vec<Permit>,
+    ) -> u32 {
+        let timeout_us = i64::try_from(self.liveness.assembly_timeout_s.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+        let overdue_before_us = (now_us - store_trouble_us >= timeout_us).then(|| now_us.saturating_sub(timeout_us));
+        let segments: Vec<u32> = self.attempts.keys().copied().collect();
+        segments.into_iter().map(|segment| self.advance(segment, now_us, overdue_before_us, commit, permits)).sum()
+    }
+
+    /// A shard's word of its end takes effect once everything before it is on its way into a commit, and the run has
+    /// ended once all shards have that are not lost; `lost` says that one was just now. True when a shard ended by this.
+    fn finish(&mut self, segment: u32, lost: bool, now_us: i64, commit: &mut RunCommit) -> bool {
+        let newest = self.newest_segment() == Some(segment);
+        let Some(Held { owner, links }) = self.attempts.get_mut(&segment) else { return false };
+        let mut ended = false;
+        for (number, link) in (0..).zip(links) {
+            let Some(shard) = owner.shard(number) else { continue };
+            let settled_seq = shard.settled_seq();
+            let Some(Finish { outcome, done, .. }) = link.finish.take_if(|it| settled_seq >= it.last_seq) else {
+                continue;
+            };
+            if !newest {
+                // A superseded attempt's end is heard and changes nothing. Whoever waits for it may have left.
+                let _ = done.send(());
+                continue;
+            }
+            if owner.segment.shard_count > 1 && shard.outcome() != Some(outcome) {
+                commit.events.push(owner.shard_event(ShardEvent::Finished(outcome), number, now_us));
+            }
+            owner.end(number, outcome);
+            ended = true;
+            self.finished.push(done);
+        }
+        let outcome = owner.outcome().filter(|_| newest);
+        if ended {
+            // Also when it is the same: `done` has to wait for a commit behind the one that said so first.
+            self.state = outcome.unwrap_or(self.state);
+            commit.patch.state = Some(self.state);
+        } else if let Some(outcome) = outcome.filter(|_| lost) {
+            // Nobody else is waited for.
+            self.set_state(outcome, commit);
+        }
+        ended
     }
 
     fn newest_segment(&self) -> Option<u32> {
@@ -364,9 +421,9 @@ impl RunOwner {
         self.commits += 1;
         commit.commit_number = self.commits;
         let advances = commit.marks.iter().filter_map(|mark| {
-            let held = self.attempts.get(&mark.segment)?;
+            let shard = self.attempts.get(&mark.segment)?.owner.shard(mark.shard)?;
             Some(MarkAdvance {
-                mark: Arc::clone(&held.owner.mark),
+                mark: Arc::clone(&shard.mark),
                 committed_seq: mark.to_seq,
                 keep_from_seq: mark.keep_from_seq,
             })
@@ -377,6 +434,7 @@ impl RunOwner {
             live_to_step: Arc::clone(&self.live_to_step),
             commit,
             permits,
+            in_flight: self.in_flight.begin(),
             done: std::mem::take(&mut self.finished),
         })
     }

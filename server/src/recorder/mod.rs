@@ -42,8 +42,26 @@ pub(crate) struct Settlement {
     pub(crate) live_to_step: Arc<BTreeMap<u32, u64>>,
     /// The bytes that were held for this since it arrived.
     pub(crate) permits: Vec<Permit>,
+    /// Shows its owner that it is on its way.
+    pub(crate) in_flight: InFlight,
     /// Told once it is committed.
     pub(crate) done: Vec<oneshot::Sender<()>>,
+}
+
+/// Held by an owner and by each of its settlements until that is committed or given up.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight(Arc<()>);
+
+impl InFlight {
+    /// One more settlement is on its way.
+    pub(crate) fn begin(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
+    /// Nothing is on its way.
+    pub(crate) fn is_none(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
 }
 
 /// A mark to be moved once the transaction is committed.
@@ -59,6 +77,8 @@ pub(crate) struct MarkAdvance {
 pub(crate) struct Lost {
     pub(crate) run_id: RunId,
     pub(crate) owner_epoch: u64,
+    /// The last step in a commit that the database refuses as data, segment and step.
+    pub(crate) refused: Option<(u32, u64)>,
 }
 
 /// Commits until all owners are gone.
@@ -115,7 +135,7 @@ impl Recorder {
                 StoreError::OwnershipLost(run_id)
                 | StoreError::UnknownRun(run_id)
                 | StoreError::RunDeleting(run_id) => {
-                    batch.remove(run_id, &self.lost);
+                    batch.remove(run_id, &self.lost, false);
                 }
                 StoreError::Unavailable(cause) => {
                     self.trouble.0.store(clock::now_us(), Ordering::Relaxed);
@@ -133,7 +153,8 @@ impl Recorder {
                 cause => {
                     let run_id = batch.commits[0].run_id;
                     tracing::error!(%cause, %run_id, "commit refused; the run's owner begins again");
-                    batch.remove(run_id, &self.lost);
+                    let as_data = matches!(cause, StoreError::Data(_) | StoreError::UniqueViolation(_));
+                    batch.remove(run_id, &self.lost, as_data);
                 }
             }
         }
@@ -160,7 +181,7 @@ impl Recorder {
                 // Whoever asked may have left.
                 let _ = done.send(());
             }
-            drop(follow_up.permits);
+            drop((follow_up.permits, follow_up.in_flight));
             runs.push(PublishedRun {
                 run_id: commit.run_id,
                 project: follow_up.project,
@@ -203,12 +224,13 @@ struct FollowUp {
     project: Arc<str>,
     live_to_step: Arc<BTreeMap<u32, u64>>,
     permits: Vec<Permit>,
+    in_flight: Vec<InFlight>,
     done: Vec<oneshot::Sender<()>>,
 }
 
 impl Batch {
     fn add(&mut self, settlement: Settlement, by_run: &mut HashMap<(RunId, u64), usize>) {
-        let Settlement { commit, advances, project, live_to_step, permits, done } = settlement;
+        let Settlement { commit, advances, project, live_to_step, permits, in_flight, done } = settlement;
         self.rows += commit.steps.len() + commit.readings.len() + commit.events.len() + 1;
         match by_run.entry((commit.run_id, commit.owner_epoch)) {
             Entry::Occupied(index) => {
@@ -217,23 +239,27 @@ impl Batch {
                 follow_up.advances.extend(advances);
                 follow_up.live_to_step = live_to_step;
                 follow_up.permits.extend(permits);
+                follow_up.in_flight.push(in_flight);
                 follow_up.done.extend(done);
             }
             Entry::Vacant(entry) => {
                 entry.insert(self.commits.len());
                 self.commits.push(commit);
-                self.follow_ups.push(FollowUp { advances, project, live_to_step, permits, done });
+                let in_flight = vec![in_flight];
+                self.follow_ups.push(FollowUp { advances, project, live_to_step, permits, in_flight, done });
             }
         }
     }
 
     /// Leaves a run out and says so: its owner has to begin again from what is committed.
-    fn remove(&mut self, run_id: RunId, lost: &mpsc::UnboundedSender<Lost>) {
+    fn remove(&mut self, run_id: RunId, lost: &mpsc::UnboundedSender<Lost>, as_data: bool) {
         while let Some(index) = self.commits.iter().position(|commit| commit.run_id == run_id) {
-            let owner_epoch = self.commits.remove(index).owner_epoch;
-            self.follow_ups.remove(index);
+            let RunCommit { owner_epoch, steps, .. } = self.commits.remove(index);
+            let refused = steps.last().filter(|_| as_data).map(|step| (step.segment, step.step));
             // Nobody listens any more when the pipeline is gone, and then nobody needs to.
-            let _ = lost.send(Lost { run_id, owner_epoch });
+            let _ = lost.send(Lost { run_id, owner_epoch, refused });
+            // Behind it: whoever sees its settlement go has been told why.
+            self.follow_ups.remove(index);
         }
     }
 

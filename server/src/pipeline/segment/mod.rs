@@ -1,45 +1,90 @@
-//! The owner's view of one attempt: its sequence, its windows, and what follows them.
+//! The owner's view of one attempt: its shards, their sequences, its windows, and what follows them.
 
+mod assembly;
 mod events;
+mod joined;
 mod refill;
 mod settle;
+mod shard;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use gradwatch_spectral::{detectors::Regime, window::WindowError};
-use gradwatch_store::{MarkMove, Reading, RunCommit, Segment, ShardMark, StepRow, StreamKey};
+use gradwatch_store::{EventRow, Reading, RunCommit, RunState, Segment, ShardMark, StepRow, StreamKey};
 
-use self::refill::Refill;
+use self::{
+    assembly::{Assembler, Next},
+    refill::Refill,
+    shard::Kept,
+};
+pub(crate) use self::{events::ShardEvent, joined::Part, shard::Shard};
 use super::{
+    budget::Permit,
+    faults::Suspect,
     followed::{ScalarFollower, StreamFollower},
     frame::{Item, Rejection},
-    group_stream::GroupStream,
-    mark::Mark,
+    group_stream::{GroupStream, Place},
 };
 use crate::config::Config;
 
-/// What an item came to.
+/// What becomes of an item when it comes.
 #[derive(Debug)]
-pub(crate) enum Accepted {
-    /// It is in the commit.
-    Settling,
-    /// It is in the commit as a count only; the client is told why.
-    Rejected(Rejection),
+pub(crate) enum Taken {
+    /// It stands in its place and will be settled.
+    New,
     /// It was settled before and only fills a window again.
     Refilled,
-    /// It was settled before.
+    /// It was taken in before.
     Known,
+    /// There is no room for it yet: it will be asked for again.
+    TooFarAhead,
     /// There is a hole before it: the client has to send again from this seq.
     Hole { from_seq: u64 },
+}
+
+/// What an owner does at one moment, and for which transaction.
+pub(crate) struct Turn<'a> {
+    pub(crate) now_us: i64,
+    /// A shard that has brought nothing since then is not waited for any longer.
+    pub(crate) overdue_before_us: Option<i64>,
+    /// Up to which step the attempt is live, if it is at all.
+    pub(crate) live_to_step: Option<u64>,
+    pub(crate) commit: &'a mut RunCommit,
+}
+
+impl Turn<'_> {
+    fn is_live(&self, step: Option<u64>) -> bool {
+        self.live_to_step.is_some_and(|last| step.is_none_or(|step| step <= last))
+    }
+
+    /// Records an event, unless it is one of a superseded attempt's late frames: they are kept in their own segment and
+    /// fire nothing.
+    fn tell(&mut self, event: EventRow) {
+        if self.is_live(event.step) {
+            self.commit.events.push(event);
+        }
+    }
+}
+
+/// What a turn brought besides what is in its commit.
+#[derive(Debug, Default)]
+pub(crate) struct Advanced {
+    /// Steps of the live line.
+    pub(crate) live_steps: u32,
+    /// A shard was lost.
+    pub(crate) lost: bool,
+    /// With their shards.
+    pub(crate) rejections: Vec<(u32, Rejection)>,
+    /// Memory of what needs none any more.
+    pub(crate) permits: Vec<Permit>,
 }
 
 /// One attempt, held by the owner of its run.
 #[derive(Debug)]
 pub(crate) struct SegmentOwner {
     pub(crate) segment: Arc<Segment>,
-    pub(crate) mark: Arc<Mark>,
-    pub(crate) writer_id: String,
-    next_seq: u64,
+    shards: Vec<Shard>,
+    assembler: Assembler,
     refill: Option<Refill>,
     last_step: Option<u64>,
     /// By group, then kind, in the order of the spec.
@@ -51,11 +96,20 @@ pub(crate) struct SegmentOwner {
     non_finite: BTreeSet<String>,
     has_steps: bool,
     max_scalar_names: usize,
+    suspect: Arc<Suspect>,
+    /// Steps that cannot be worked on.
+    poisoned: BTreeSet<u64>,
 }
 
 impl SegmentOwner {
-    /// Takes up an attempt where `mark` says it stands.
-    pub(crate) fn new(segment: Segment, mark: &ShardMark, config: &Config) -> Result<Self, WindowError> {
+    /// Takes up an attempt where `marks` say it stands.
+    pub(crate) fn new(
+        segment: Segment,
+        marks: &[ShardMark],
+        config: &Config,
+        suspect: Arc<Suspect>,
+        poisoned: BTreeSet<u64>,
+    ) -> Result<Self, WindowError> {
         let spec = &segment.spec;
         let mut streams = Vec::new();
         let mut followers = Vec::new();
@@ -68,18 +122,17 @@ impl SegmentOwner {
                 }
             }
         }
-        let (committed, keep_from) = (mark.committed_seq, mark.keep_from_seq);
-        let refill = (0 < keep_from && keep_from <= committed).then_some(Refill {
-            next_seq: keep_from,
-            until_seq: committed,
-            last_step: None,
-            missing: None,
-        });
+        let mut shards: Vec<Shard> = (0..segment.shard_count).map(|_| Shard::unopened()).collect();
+        for mark in marks {
+            if let Some(shard) = shards.get_mut(mark.shard as usize) {
+                *shard = Shard::opened(mark);
+            }
+        }
+        let resumed_step = segment.resumes.map(|resumes| resumes.step);
         Ok(Self {
-            mark: Arc::new(Mark::new(committed, keep_from)),
-            writer_id: mark.writer_id.clone(),
-            next_seq: committed + 1,
-            refill,
+            shards,
+            assembler: Assembler::new(segment.shard_count, segment.last_step.max(resumed_step)),
+            refill: None,
             last_step: segment.last_step,
             streams,
             followers,
@@ -87,6 +140,8 @@ impl SegmentOwner {
             non_finite: BTreeSet::new(),
             has_steps: segment.last_step.is_some(),
             max_scalar_names: config.limits.max_scalar_names,
+            suspect,
+            poisoned,
             segment: Arc::new(segment),
         })
     }
@@ -122,19 +177,59 @@ impl SegmentOwner {
         self.non_finite = settle::non_finite_names(step);
     }
 
+    /// Remembers what befell a shard.
+    pub(crate) fn restore_shard(&mut self, shard: u32, event: ShardEvent) {
+        match event {
+            ShardEvent::Lost => self.assembler.lose(shard),
+            ShardEvent::Returned => {
+                self.assembler.find(shard);
+            }
+            ShardEvent::Finished(outcome) => self.end(shard, outcome),
+        }
+    }
+
+    /// One of its shards. Shards are numbered below the count that the attempt declares.
+    pub(crate) fn shard(&self, shard: u32) -> Option<&Shard> {
+        self.shards.get(shard as usize)
+    }
+
+    /// A process has opened a shard that nobody had opened before.
+    pub(crate) fn open_shard(&mut self, mark: &ShardMark) {
+        if let Some(shard) = self.shards.get_mut(mark.shard as usize).filter(|shard| shard.writer_id.is_none()) {
+            *shard = Shard::opened(mark);
+        }
+    }
+
+    /// A shard's process says how it has ended, behind everything that it had to bring.
+    pub(crate) fn end(&mut self, shard: u32, outcome: RunState) {
+        self.shards[shard as usize].outcome = Some(outcome);
+        self.assembler.end(shard);
+    }
+
+    /// How the attempt has ended, once every shard that is not lost has said that it has: the worst they say.
+    pub(crate) fn outcome(&self) -> Option<RunState> {
+        let going = (0..).zip(&self.shards).any(|(shard, it)| it.outcome.is_none() && !self.assembler.is_lost(shard));
+        let badness = |outcome: &RunState| match outcome {
+            RunState::Failed => 2,
+            RunState::Preempted => 1,
+            _ => 0,
+        };
+        self.shards.iter().filter_map(|shard| shard.outcome).max_by_key(badness).filter(|_| !going)
+    }
+
     /// Its last step, settled or on its way there.
     pub(crate) fn last_step(&self) -> Option<u64> {
         self.last_step
     }
 
-    /// The last seq that was taken in, settled or on its way there.
-    pub(crate) fn accepted_seq(&self) -> u64 {
-        self.next_seq - 1
+    /// Nothing of it waits or is on its way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.shards.iter().all(Shard::is_quiet)
     }
 
-    /// The first settled frame that its windows still need again, if they do.
-    pub(crate) fn refill_from_seq(&self) -> Option<u64> {
-        self.refill.map(|refill| refill.next_seq)
+    /// The first settled frame of a shard that its windows still need again, if they do.
+    pub(crate) fn refill_from_seq(&self, shard: u32) -> Option<u64> {
+        self.shard(shard).filter(|shard| shard.is_refilling()).map(|shard| shard.next_seq)
     }
 
     /// The most severe regime of its streams.
@@ -142,87 +237,74 @@ impl SegmentOwner {
         self.followers.iter().map(StreamFollower::regime).max().unwrap_or(Regime::Warming)
     }
 
-    /// The oldest frame that any window needs.
-    fn keep_from_seq(&self) -> u64 {
-        self.streams.iter().filter_map(GroupStream::keep_from_seq).min().unwrap_or(self.next_seq)
-    }
-
-    /// Takes in an item. What it settles goes into `commit`; events do only when `live`: a superseded attempt's late
-    /// frames are kept in their own segment and fire nothing.
+    /// Takes in an item of a shard.
     ///
-    /// Invariant (promises 1 and 2): items enter a commit in the order of their seq, without holes and once. Anything
-    /// at or below the last accepted seq is dropped without looking at history.
-    pub(crate) fn accept(&mut self, item: Item, live: bool, now_us: i64, commit: &mut RunCommit) -> Accepted {
-        let events = commit.events.len();
-        let accepted = self.take_in(item, now_us, commit);
-        if !live {
-            commit.events.truncate(events);
+    /// Invariant (promises 1 and 2): a shard's items enter commits in the order of their seq, without holes and once.
+    /// Anything at or below the last seq taken in is dropped without looking at history.
+    pub(crate) fn take(&mut self, number: u32, mut item: Item, turn: &mut Turn<'_>) -> Taken {
+        let shard = &mut self.shards[number as usize];
+        if item.last_seq() < shard.next_seq {
+            return Taken::Known;
         }
-        accepted
-    }
-
-    fn take_in(&mut self, item: Item, now_us: i64, commit: &mut RunCommit) -> Accepted {
-        if let Some(mut refill) = self.refill
-            && item.last_seq() >= refill.next_seq
-        {
-            if item.last_seq() <= refill.until_seq {
-                if item.first_seq() > refill.next_seq {
-                    refill.miss(item.first_seq() - 1);
-                    // Rows before a gap and rows behind it are no window.
-                    self.streams.iter_mut().for_each(GroupStream::forget);
-                }
-                self.refill(&item, refill, now_us, commit);
-                return Accepted::Refilled;
-            }
-            // The last of them are missing: no window can go on.
-            refill.miss(refill.until_seq);
-            self.refill = None;
-            (0..self.streams.len()).for_each(|index| self.lose_window(index, refill.missing, now_us, commit));
+        if item.first_seq() > shard.next_seq && !shard.skip_to(item.first_seq()) {
+            let from_seq = shard.next_seq;
+            return if shard.will_ask_again() { Taken::TooFarAhead } else { Taken::Hole { from_seq } };
         }
-        if item.last_seq() < self.next_seq {
-            return Accepted::Known;
+        if let Item::Dropped { from_seq, .. } = &mut item {
+            *from_seq = shard.next_seq;
         }
-        if item.first_seq() > self.next_seq {
-            return Accepted::Hole { from_seq: self.next_seq };
-        }
-        let before = self.accepted_seq();
         let last_seq = item.last_seq();
-        let accepted = match item {
-            Item::Frame(frame) => match self.settle(&frame, now_us, commit) {
-                Ok(()) => Accepted::Settling,
-                Err(rejection) => Accepted::Rejected(rejection),
-            },
-            Item::Rejected(rejection) => Accepted::Rejected(rejection),
-            Item::Dropped { to_seq, first_step, last_step, .. } => {
-                let frames = to_seq + 1 - self.next_seq;
-                commit.patch.counters.dropped += frames;
-                let evidence = serde_json::json!({
-                    "from_seq": self.next_seq.to_string(),
-                    "to_seq": to_seq.to_string(),
-                    "frames": frames.to_string(),
-                    "first_step": first_step,
-                    "last_step": last_step,
-                });
-                commit.events.push(self.event("run.lossy", Some(first_step), now_us, evidence));
-                Accepted::Settling
-            }
-        };
-        if let Accepted::Rejected(_) = &accepted {
-            commit.patch.counters.rejected += 1;
+        shard.take(last_seq);
+        let refilled = last_seq <= shard.refill_to_seq;
+        self.assembler.push(number, item, turn.now_us);
+        if !refilled && self.assembler.find(number) {
+            turn.tell(self.shard_event(ShardEvent::Returned, number, turn.now_us));
         }
-        self.next_seq = last_seq + 1;
-        self.move_mark(before, commit);
-        accepted
+        if refilled { Taken::Refilled } else { Taken::New }
     }
 
-    fn move_mark(&self, from_seq: u64, commit: &mut RunCommit) {
-        let (segment, to_seq, keep_from_seq) = (self.segment.segment, self.accepted_seq(), self.keep_from_seq());
-        match commit.marks.iter_mut().find(|mark| mark.segment == segment && mark.shard == 0) {
-            Some(mark) => {
-                mark.to_seq = to_seq;
-                mark.keep_from_seq = keep_from_seq;
+    /// Settles what can be settled.
+    pub(crate) fn advance(&mut self, turn: &mut Turn<'_>) -> Advanced {
+        let mut advanced = Advanced::default();
+        if self.refill.is_none() || self.refill_next(turn) {
+            while let Some(next) = self.assembler.next(turn.overdue_before_us) {
+                match next {
+                    Next::Pass { shard, item } => self.pass(shard, item, turn, &mut advanced),
+                    Next::Step(parts) => self.settle(parts, turn, &mut advanced),
+                }
             }
-            None => commit.marks.push(MarkMove { segment, shard: 0, from_seq, to_seq, keep_from_seq }),
+        }
+        turn.commit.patch.counters.rejected += advanced.rejections.len() as u64;
+        self.shards.iter_mut().for_each(|shard| shard.release(&mut advanced.permits));
+        advanced
+    }
+
+    /// Keeps the memory of a batch that was taken in behind `before_seq` for what of it waits; answers what is not
+    /// needed.
+    pub(crate) fn keep(&mut self, number: u32, before_seq: u64, permit: Permit) -> Option<Permit> {
+        match self.shards[number as usize].keep(before_seq, permit) {
+            Kept::Waiting => None,
+            Kept::Done(permit) => Some(permit),
+            Kept::TakenBack(permit) => {
+                self.assembler.forget_behind(number, before_seq);
+                Some(permit)
+            }
+        }
+    }
+
+    /// Where a shard has to begin again because what it brought was taken back for lack of memory.
+    pub(crate) fn ask_again(&mut self, shard: u32) -> Option<u64> {
+        self.shards[shard as usize].ask_again()
+    }
+
+    /// Puts the moves of its marks into a commit.
+    pub(crate) fn move_marks(&mut self, commit: &mut RunCommit) {
+        // The oldest row that any window needs, of every shard the frame that it came from.
+        let oldest = self.streams.iter().filter_map(GroupStream::oldest).min_by_key(|place| place.step);
+        let kept = oldest.map(|place: &Place| Arc::clone(&place.seqs));
+        for (number, shard) in (0..).zip(&mut self.shards) {
+            let kept_seq = kept.as_ref().map(|seqs| seqs[number as usize]);
+            commit.marks.extend(shard.mark_move(self.segment.segment, number, kept_seq));
         }
     }
 }

@@ -1,74 +1,125 @@
-//! Filling the windows of a new owner from settled frames that the client sends again.
+//! Filling the windows of a new owner from settled frames that the clients send again.
 
-use gradwatch_store::{EventRow, RunCommit};
+use std::collections::VecDeque;
 
-use super::SegmentOwner;
-use crate::pipeline::{frame::Item, group_stream::Place};
+use gradwatch_store::{EventRow, StepRow};
 
-/// Settled frames that come again to fill the windows of an owner who has just begun.
-#[derive(Clone, Copy, Debug)]
+use super::{
+    SegmentOwner, Turn,
+    joined::{Joined, whole},
+};
+use crate::pipeline::group_stream::Place;
+
+/// The settled steps whose frames come again to fill the windows of an owner who has just begun.
+///
+/// Invariant (promise 3): what is recorded of a step decides which frames it was made of, and whether it was whole. So a
+/// refill goes through the same rows as the owner before, and leaves the same out.
+#[derive(Debug)]
 pub(super) struct Refill {
-    pub(super) next_seq: u64,
-    pub(super) until_seq: u64,
-    pub(super) last_step: Option<u64>,
-    /// The first and last that the client no longer had.
-    pub(super) missing: Option<(u64, u64)>,
+    /// Ascending.
+    steps: VecDeque<RefillStep>,
+    /// The clients no longer have all of them.
+    broken: bool,
 }
 
-impl Refill {
-    /// The client has nothing between the next frame and `to_seq`.
-    pub(super) fn miss(&mut self, to_seq: u64) {
-        let from_seq = self.missing.map_or(self.next_seq, |(from_seq, _)| from_seq);
-        self.missing = Some((from_seq, to_seq));
-    }
+#[derive(Debug)]
+struct RefillStep {
+    step: u64,
+    complete: bool,
+    seqs: Vec<Option<u64>>,
 }
 
 impl SegmentOwner {
-    /// Fills windows from a settled frame. Nothing is recorded.
-    pub(super) fn refill(&mut self, item: &Item, refill: Refill, now_us: i64, commit: &mut RunCommit) {
-        let mut last_step = refill.last_step;
-        // What was rejected when it came first is rejected again: a step that does not increase, or scalars beyond the
-        // limit, of which a settled frame's are known by now and a rejected one's are not.
-        if let Item::Frame(frame) = item
-            && last_step.is_none_or(|last| frame.step > last)
-            && self.scalars.knows(&frame.scalars)
-        {
-            last_step = Some(frame.step);
-            for payload in &frame.payloads {
-                let place = Place { seq: frame.seq, step: frame.step, phase: frame.phase };
-                let eta = frame.learning_rate_of(payload.group);
-                if let Some(stream) = self.streams.iter_mut().find(|it| it.is(payload.group, payload.kind))
-                    && let Err(error) = stream.accept(place, payload, eta, true)
-                {
-                    // It was settled once, so it was valid then; a frame that changed meanwhile only costs the window.
-                    tracing::warn!(%error, seq = frame.seq, "a resent frame cannot be decoded");
-                    stream.restart();
-                }
-            }
-        }
-        let next_seq = item.last_seq() + 1;
-        if next_seq <= refill.until_seq {
-            self.refill = Some(Refill { next_seq, last_step, ..refill });
+    /// Asks for the frames of these settled steps again.
+    pub(crate) fn refill(&mut self, steps: &[StepRow]) {
+        let steps: VecDeque<_> = steps
+            .iter()
+            .map(|row| RefillStep { step: row.step, complete: row.complete, seqs: row.seqs.clone() })
+            .collect();
+        if steps.is_empty() {
             return;
         }
-        self.refill = None;
+        for (number, shard) in self.shards.iter_mut().enumerate() {
+            if let Some(seq) = steps.iter().find_map(|step| step.seqs.get(number).copied().flatten()) {
+                shard.refill_from(seq);
+            }
+        }
+        self.refill = Some(Refill { steps, broken: false });
+    }
+
+    /// Fills windows as far as the frames have come. True when that is over, one way or the other.
+    pub(super) fn refill_next(&mut self, turn: &mut Turn<'_>) -> bool {
+        while let Some(next) = self.refill.as_mut().and_then(|refill| refill.steps.pop_front()) {
+            // Who is gone is not waited for, nor who was waited for long enough.
+            let awaited = (0..).zip(&self.shards).zip(&next.seqs).any(|((number, shard), seq)| {
+                seq.is_some_and(|seq| shard.next_seq <= seq)
+                    && !self.assembler.is_gone(number)
+                    && !self.assembler.is_overdue(number, turn.overdue_before_us)
+            });
+            if let Some(refill) = self.refill.as_mut().filter(|_| awaited) {
+                refill.steps.push_front(next);
+                return false;
+            }
+            self.refill_step(&next);
+        }
+        self.finish_refill(turn);
+        true
+    }
+
+    fn refill_step(&mut self, next: &RefillStep) {
+        self.suspect.note(self.segment.segment, next.step);
+        let mut joined = Joined::default();
+        let mut all_there = !self.poisoned.contains(&next.step);
+        for (number, seq) in (0..).zip(&next.seqs) {
+            let Some(seq) = *seq else { continue };
+            match self.assembler.take_up_to(number, seq) {
+                Some(frame) if frame.step == next.step => joined.add(number, frame),
+                _ => all_there = false,
+            }
+            self.shards[number as usize].done(seq);
+        }
+        if !all_there {
+            // Rows before a gap and rows behind it are no window.
+            self.streams.iter_mut().for_each(|stream| stream.forget());
+            if let Some(refill) = &mut self.refill {
+                refill.broken = true;
+            }
+            return;
+        }
+        let seqs = whole(&next.seqs).filter(|_| next.complete);
+        for (index, parts) in joined.rows(&self.segment.spec) {
+            let stream = &mut self.streams[index];
+            let eta = joined.learning_rate_of(stream.group());
+            match &seqs {
+                Some(seqs) => {
+                    let place = Place { seqs: seqs.clone(), step: next.step };
+                    stream.accept(&place, &parts, eta, true);
+                }
+                None => stream.restart(),
+            }
+        }
+    }
+
+    fn finish_refill(&mut self, turn: &mut Turn<'_>) {
+        let Some(refill) = self.refill.take() else { return };
+        for (number, shard) in (0..).zip(&mut self.shards) {
+            // What came behind the last row and was rejected then.
+            self.assembler.take_up_to(number, shard.refill_to_seq);
+            shard.next_seq = shard.next_seq.max(shard.refill_to_seq + 1);
+            shard.done(shard.refill_to_seq);
+        }
         // A slow group's rows reach far back, further than a client may keep. It alone pays for that: windows that got
         // all their rows go on with the same bits.
         for index in 0..self.streams.len() {
-            if refill.missing.is_some() && !self.streams[index].is_whole() {
-                self.lose_window(index, refill.missing, now_us, commit);
+            if refill.broken && !self.streams[index].is_whole() {
+                self.lose_window(index, turn);
             }
         }
     }
 
     /// The client no longer has what a window needs: it starts again, which is an event.
-    pub(super) fn lose_window(
-        &mut self,
-        index: usize,
-        missing: Option<(u64, u64)>,
-        now_us: i64,
-        commit: &mut RunCommit,
-    ) {
+    fn lose_window(&mut self, index: usize, turn: &mut Turn<'_>) {
+        let missing = self.shards.iter().find_map(|shard| shard.missing);
         let stream = &mut self.streams[index];
         stream.restart();
         let (group, kind) = (stream.group(), stream.kind());
@@ -77,10 +128,11 @@ impl SegmentOwner {
             "missing_from_seq": missing.map(|(from_seq, _)| from_seq.to_string()),
             "missing_to_seq": missing.map(|(_, to_seq)| to_seq.to_string()),
         });
-        commit.events.push(EventRow {
+        let event = EventRow {
             group: Some(self.segment.spec.groups[group].name.clone()),
             kind: Some(kind),
-            ..self.event("window.restarted", self.last_step, now_us, evidence)
-        });
+            ..self.event("window.restarted", self.last_step, turn.now_us, evidence)
+        };
+        turn.tell(event);
     }
 }

@@ -1,125 +1,222 @@
-//! Settling a frame: what it adds to a commit.
+//! Settling a step: what it adds to a commit.
 
 use std::collections::BTreeSet;
 
 use gradwatch_proto::v1::RejectCode;
-use gradwatch_store::{FollowerSnapshot, LIVE_ANALYSIS, NonFinitePayload, ReadingRow, RunCommit, StepRow};
+use gradwatch_store::{EventRow, FollowerSnapshot, LIVE_ANALYSIS, NonFinitePayload, ReadingRow, RunCommit, StepRow};
+use serde_json::json;
 
-use super::{SegmentOwner, events};
+use super::{
+    Advanced, SegmentOwner, ShardEvent, Turn,
+    assembly::Parts,
+    events,
+    joined::{Joined, whole},
+};
 use crate::pipeline::{
     followed::Followed,
-    frame::{Frame, Rejection},
-    group_stream::Place,
+    frame::{Frame, Item, Rejection},
+    group_stream::{Place, Row},
 };
 
 impl SegmentOwner {
-    pub(super) fn settle(&mut self, frame: &Frame, now_us: i64, commit: &mut RunCommit) -> Result<(), Rejection> {
-        self.check_step(frame)?;
-        self.check_scalars(frame)?;
+    /// Passes an item that no step is made of.
+    pub(super) fn pass(&mut self, number: u32, item: Item, turn: &mut Turn<'_>, advanced: &mut Advanced) {
+        let (first_seq, last_seq) = (item.first_seq(), item.last_seq());
+        match item {
+            Item::Frame(frame) => {
+                let rejection = self.too_late(number, &frame);
+                advanced.rejections.push((number, rejection));
+            }
+            Item::Rejected(rejection) => advanced.rejections.push((number, rejection)),
+            Item::Dropped { first_step, last_step, .. } => {
+                let frames = last_seq + 1 - first_seq;
+                turn.commit.patch.counters.dropped += frames;
+                let mut evidence = json!({
+                    "from_seq": first_seq.to_string(),
+                    "to_seq": last_seq.to_string(),
+                    "frames": frames.to_string(),
+                    "first_step": first_step,
+                    "last_step": last_step,
+                });
+                if self.shards.len() > 1 {
+                    evidence["shard"] = number.into();
+                }
+                turn.tell(self.event("run.lossy", Some(first_step), turn.now_us, evidence));
+            }
+        }
+        self.shards[number as usize].done(last_seq);
+    }
+
+    /// Why a frame belongs to no step that is still to come.
+    fn too_late(&self, number: u32, frame: &Frame) -> Rejection {
+        let step = frame.step;
+        let own_last_step = match self.shards.len() {
+            1 => self.last_step,
+            _ => self.shards[number as usize].last_step,
+        };
+        let resumed_step = self.segment.resumes.map(|resumes| resumes.step);
+        let (code, message) = if let Some(last) = own_last_step.filter(|&last| step <= last) {
+            let message = format!("{step} is not above the attempt's last step {last}; open a new attempt");
+            (RejectCode::StepNotIncreasing, message)
+        } else if let Some(resumed) = resumed_step.filter(|&resumed| step <= resumed) {
+            let message = format!("{step} is not above the step {resumed} that the attempt resumes");
+            (RejectCode::StepNotIncreasing, message)
+        } else {
+            let message = format!("the other shards' part of step {step} was settled without this one");
+            (RejectCode::Late, message)
+        };
+        Rejection { seq: frame.seq, code, field: "step".into(), message }
+    }
+
+    /// Settles a step with all that there is of it.
+    ///
+    /// Invariant: there is one row of a step, and the marks of all shards that take part in it move in the transaction
+    /// that holds it. It gives readings only when every shard takes part; that one does not is recorded, so that a
+    /// refill knows it too.
+    pub(super) fn settle(&mut self, parts: Parts, turn: &mut Turn<'_>, advanced: &mut Advanced) {
+        self.suspect.note(self.segment.segment, parts.step);
+        let joined = self.join(parts.frames, advanced);
+        let live = turn.is_live(Some(parts.step));
+        let events = turn.commit.events.len();
+        if !joined.is_empty() {
+            self.record(&joined, turn);
+            advanced.live_steps += u32::from(live);
+        }
+        for shard in parts.newly_lost {
+            advanced.lost = true;
+            tracing::warn!(segment = self.segment.segment, shard, step = parts.step, "shard lost");
+            let lost = self.shard_event(ShardEvent::Lost, shard, turn.now_us);
+            turn.commit.events.push(lost);
+        }
+        if !live {
+            turn.commit.events.truncate(events);
+        }
+    }
+
+    /// Puts frames together, but for those that cannot be taken.
+    fn join(&mut self, frames: Vec<(u32, Frame)>, advanced: &mut Advanced) -> Joined {
+        let mut joined = Joined::default();
+        let mut names = self.scalars.names();
+        for (shard, frame) in frames {
+            let seq = frame.seq;
+            self.shards[shard as usize].done(seq);
+            if self.poisoned.contains(&frame.step) {
+                tracing::error!(
+                    segment = self.segment.segment,
+                    shard,
+                    seq,
+                    step = frame.step,
+                    "poisoned step rejected"
+                );
+                let message = "the server fails on this step again and again; its log says how".to_owned();
+                let rejection = Rejection { seq, code: RejectCode::Internal, field: "step".into(), message };
+                advanced.rejections.push((shard, rejection));
+                continue;
+            }
+            let is_new = |name: &&String| !self.scalars.knows(name) && !joined.scalars.contains_key(*name);
+            let with_new = names + frame.scalars.keys().filter(is_new).count();
+            if with_new > self.max_scalar_names {
+                let limit = self.max_scalar_names;
+                let message = format!("the attempt would have {with_new} different scalars; the limit is {limit}");
+                let rejection = Rejection { seq, code: RejectCode::Limit, field: "scalars".into(), message };
+                advanced.rejections.push((shard, rejection));
+                continue;
+            }
+            names = with_new;
+            self.shards[shard as usize].last_step = Some(frame.step);
+            joined.add(shard, frame);
+        }
+        joined
+    }
+
+    fn record(&mut self, joined: &Joined, turn: &mut Turn<'_>) {
+        let now_us = turn.now_us;
         if !self.has_steps {
             self.has_steps = true;
-            let resumes = self.segment.resumes.map(
-                |resumes| serde_json::json!({ "attempt_id": resumes.attempt_id.to_string(), "step": resumes.step }),
-            );
+            let resumes = self
+                .segment
+                .resumes
+                .map(|resumes| json!({ "attempt_id": resumes.attempt_id.to_string(), "step": resumes.step }));
             let attempt_id = self.segment.attempt_id.to_string();
-            let evidence = serde_json::json!({ "attempt_id": attempt_id, "resumes": resumes });
-            commit.events.push(self.event("segment.started", Some(frame.step), now_us, evidence));
+            let evidence = json!({ "attempt_id": attempt_id, "resumes": resumes });
+            turn.commit.events.push(self.event("segment.started", Some(joined.step), now_us, evidence));
         }
+        let seqs = joined.seqs(self.segment.shard_count);
+        let all = whole(&seqs);
         let mut step = StepRow {
             segment: self.segment.segment,
-            step: frame.step,
-            seqs: vec![Some(frame.seq)],
-            wall_time_us: frame.wall_time_us,
+            step: joined.step,
+            seqs,
+            wall_time_us: joined.wall_time_us,
             received_at_us: now_us,
-            learning_rate: frame.learning_rate,
-            weight_decay: frame.weight_decay,
-            phase: frame.phase,
-            complete: true,
-            scalars: frame.scalars.clone(),
+            learning_rate: joined.learning_rate,
+            weight_decay: joined.weight_decay,
+            phase: joined.phase,
+            complete: all.is_some(),
+            scalars: joined.scalars.clone(),
             nonfinite_payloads: Vec::new(),
         };
-        for index in 0..frame.payloads.len() {
-            self.settle_payload(frame, index, now_us, &mut step, commit)?;
+        let segment = self.segment.clone();
+        let place = all.map(|seqs| Place { seqs, step: joined.step });
+        for (index, parts) in joined.rows(&segment.spec) {
+            match &place {
+                Some(place) => {
+                    let eta = joined.learning_rate_of(self.streams[index].group());
+                    let row = self.streams[index].accept(place, &parts, eta, false);
+                    self.record_row(index, row, now_us, &mut step, turn.commit);
+                }
+                None => self.leave_out(index, &step, now_us, turn.commit),
+            }
         }
-        let followed = self.scalars.follow(frame.step, &frame.scalars);
-        commit.rollups.extend(followed.rollups);
-        keep_latest(commit, followed.snapshot);
-        self.non_finite_events(&step, now_us, commit);
-        commit.patch.counters.steps += 1;
-        commit.patch.last_step = Some(frame.step);
-        self.last_step = Some(frame.step);
-        commit.steps.push(step);
-        Ok(())
+        let followed = self.scalars.follow(joined.step, &joined.scalars);
+        turn.commit.rollups.extend(followed.rollups);
+        keep_latest(turn.commit, followed.snapshot);
+        self.non_finite_events(&step, now_us, turn.commit);
+        turn.commit.patch.counters.steps += 1;
+        turn.commit.patch.counters.incomplete += u64::from(!step.complete);
+        turn.commit.patch.last_step = Some(joined.step);
+        self.last_step = Some(joined.step);
+        self.assembler.settled(joined.step);
+        turn.commit.steps.push(step);
     }
 
-    fn check_step(&self, frame: &Frame) -> Result<(), Rejection> {
-        let reject = |message: String| {
-            let code = RejectCode::StepNotIncreasing;
-            Err(Rejection { seq: frame.seq, code, field: "step".into(), message })
-        };
-        if let Some(last) = self.last_step
-            && frame.step <= last
-        {
-            return reject(format!("{} is not above the attempt's last step {last}; open a new attempt", frame.step));
+    /// A row that lacks a shard's part is no row.
+    fn leave_out(&mut self, index: usize, step: &StepRow, now_us: i64, commit: &mut RunCommit) {
+        if !self.streams[index].leave_out() {
+            return;
         }
-        if let Some(resumes) = self.segment.resumes
-            && frame.step <= resumes.step
-        {
-            return reject(format!("{} is not above the step {} that the attempt resumes", frame.step, resumes.step));
-        }
-        Ok(())
+        let missing: Vec<usize> = (0..step.seqs.len()).filter(|&shard| step.seqs[shard].is_none()).collect();
+        let evidence = json!({ "reason": "incomplete", "missing_shards": missing });
+        commit.events.push(self.stream_event(index, step.step, now_us, evidence));
     }
 
-    fn check_scalars(&self, frame: &Frame) -> Result<(), Rejection> {
-        let (names, limit) = (self.scalars.names_with(&frame.scalars), self.max_scalar_names);
-        if names <= limit {
-            return Ok(());
+    fn stream_event(&self, index: usize, step: u64, now_us: i64, evidence: serde_json::Value) -> EventRow {
+        let stream = &self.streams[index];
+        EventRow {
+            group: Some(self.segment.spec.groups[stream.group()].name.clone()),
+            kind: Some(stream.kind()),
+            ..self.event("window.restarted", Some(step), now_us, evidence)
         }
-        let message = format!("the attempt would have {names} different scalars; the limit is {limit}");
-        Err(Rejection { seq: frame.seq, code: RejectCode::Limit, field: "scalars".into(), message })
     }
 
-    fn settle_payload(
-        &mut self,
-        frame: &Frame,
-        index: usize,
-        now_us: i64,
-        step: &mut StepRow,
-        commit: &mut RunCommit,
-    ) -> Result<(), Rejection> {
-        let payload = &frame.payloads[index];
+    fn record_row(&mut self, index: usize, row: Row, now_us: i64, step: &mut StepRow, commit: &mut RunCommit) {
         let windows = self.segment.spec.window_lengths.len();
-        let Some(position) = self.streams.iter().position(|it| it.is(payload.group, payload.kind)) else {
-            unreachable!("ingest checks group and kind against the spec");
-        };
-        let place = Place { seq: frame.seq, step: frame.step, phase: frame.phase };
-        let eta = frame.learning_rate_of(payload.group);
-        let row = self.streams[position].accept(place, payload, eta, false).map_err(|error| Rejection {
-            seq: frame.seq,
-            code: RejectCode::Invalid,
-            field: format!("payloads[{index}].body"),
-            message: error.to_string(),
-        })?;
-        let stream = &self.streams[position];
-        let (group, kind) = (self.segment.spec.groups[stream.group()].name.clone(), stream.kind());
         if let Some(restart) = row.restart {
-            let mut event = self.event("window.restarted", Some(frame.step), now_us, events::restart_evidence(restart));
-            event.group = Some(group.clone());
-            event.kind = Some(kind);
-            commit.events.push(event);
+            commit.events.push(self.stream_event(index, step.step, now_us, events::restart_evidence(restart)));
         }
         if let Some(counts) = row.non_finite {
+            let stream = &self.streams[index];
             step.nonfinite_payloads.push(NonFinitePayload {
-                group,
-                kind,
+                group: self.segment.spec.groups[stream.group()].name.clone(),
+                kind: stream.kind(),
                 nan: counts.nan,
                 positive_infinity: counts.positive_infinity,
                 negative_infinity: counts.negative_infinity,
             });
         }
         for (offset, mut edge) in row.readings.into_iter().enumerate() {
-            let follower = &mut self.followers[position * windows + offset];
-            let Followed { detections, rollups, snapshot } = follower.follow(frame.step, &mut edge);
+            let follower = &mut self.followers[index * windows + offset];
+            let Followed { detections, rollups, snapshot } = follower.follow(step.step, &mut edge);
             let stream = follower.stream().clone();
             let regime = follower.regime();
             commit.rollups.extend(rollups);
@@ -129,12 +226,11 @@ impl SegmentOwner {
                 analysis: LIVE_ANALYSIS.to_owned(),
                 stream,
                 segment: self.segment.segment,
-                step: frame.step,
+                step: step.step,
                 regime,
                 edge,
             });
         }
-        Ok(())
     }
 
     /// One event for a stretch of steps in which the same payload or scalar is not finite.

@@ -1,0 +1,57 @@
+//! What an owner is given to do.
+
+use gradwatch_store::RunState;
+use tokio::sync::oneshot;
+
+use super::{budget::Permit, frame::Item};
+
+/// A stream of one shard. `generation` tells it from an earlier one of the same shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamId {
+    pub(crate) segment: u32,
+    pub(crate) shard: u32,
+    pub(crate) generation: u64,
+}
+
+/// Work that needs no I/O.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Items {
+        at: StreamId,
+        items: Vec<Item>,
+        /// For all of them; of items worked on alone the last one has it.
+        permit: Option<Permit>,
+    },
+    Heartbeat {
+        at: StreamId,
+    },
+    /// `done` is told once the end is committed, and dropped when it cannot be.
+    Finish {
+        at: StreamId,
+        outcome: RunState,
+        last_seq: u64,
+        done: oneshot::Sender<()>,
+    },
+    Close {
+        outcome: RunState,
+    },
+    /// A new attempt was opened.
+    GoOn,
+    /// Judge the run's silence.
+    Look {
+        store_trouble_us: i64,
+    },
+}
+
+impl Work {
+    /// The same work, one item at a time.
+    pub(crate) fn items_alone(self) -> Vec<Self> {
+        let Self::Items { at, items, mut permit } = self else { return vec![self] };
+        let alone = |item| Self::Items { at, items: vec![item], permit: None };
+        let mut works: Vec<Self> = items.into_iter().map(alone).collect();
+        if let Some(Self::Items { permit: last, .. }) = works.last_mut() {
+            *last = permit.take();
+        }
+        works
+    }
+}
