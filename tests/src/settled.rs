@@ -186,8 +186,8 @@ fn assert_told(attempt: &Attempt<'_>, what: &str, got: &[u64], want: &[u64]) {
     assert!(late.is_sorted_by(|left, right| left < right), "{what}: {late:?} twice");
 }
 
-/// The rows of a group as they were settled. A window that lost its rows in a refill, which only a client that gave up
-/// what it had sent may bring about, starts again where an event says so. `None` where such an event may be missing.
+/// The rows of a group as they were settled. A window that lost its rows in a refill, which only a client that let go of
+/// frames may bring about, starts again where an event says so. `None` where such an event may be missing.
 fn assert_restarts(
     attempt: &Attempt<'_>,
     settled: &[u64],
@@ -201,8 +201,8 @@ fn assert_restarts(
     let (refills, holes): (Vec<&Value>, Vec<&Value>) =
         events.iter().filter(is_restart).partition(|event| event["evidence"]["reason"] == "refill");
     let refilled: Vec<u64> = refills.iter().filter_map(|event| event["step"].as_u64()).collect();
-    assert!(writer.gave_up_sent() || refilled.is_empty(), "a window was lost: {refills:?}");
-    if writer.gave_up_sent() && attempt.live_to_step < u64::MAX {
+    assert!(writer.forgot() || refilled.is_empty(), "a window was lost: {refills:?}");
+    if writer.forgot() && attempt.live_to_step < u64::MAX {
         return None;
     }
     let mut rows: Vec<Row> = Vec::new();

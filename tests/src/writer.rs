@@ -32,8 +32,8 @@ pub struct Writer {
     stream: Option<PeerStream>,
     /// An earlier stream that this writer's next one took over.
     left: Option<PeerStream>,
-    /// Frames that the server could have had already were given up: it may miss them in a refill.
-    gave_up_sent: bool,
+    /// The oldest frame that it still has: a real client's buffer may be too small for all that the server could need.
+    oldest_seq: u64,
     /// Acknowledgements that were heard.
     pub acknowledgements: u64,
 }
@@ -54,9 +54,17 @@ impl Writer {
             segment: None,
             stream: None,
             left: None,
-            gave_up_sent: false,
+            oldest_seq: 1,
             acknowledgements: 0,
         }
+    }
+
+    /// A writer of the same frames that has sent none of them yet.
+    pub(crate) fn replay(&self, url: &str) -> Self {
+        let mut writer = Self::new(url.to_owned(), self.request.clone(), self.made);
+        writer.slots.clone_from(&self.slots);
+        writer.given_up.clone_from(&self.given_up);
+        writer
     }
 
     /// What it opened, or will open.
@@ -79,9 +87,9 @@ impl Writer {
         &self.given_up
     }
 
-    /// Whether frames were given up that the server could have had already.
-    pub fn gave_up_sent(&self) -> bool {
-        self.gave_up_sent
+    /// Whether it let go of settled frames, which a server may need to fill its windows again.
+    pub fn forgot(&self) -> bool {
+        self.oldest_seq > 1
     }
 
     /// The last seq that there is.
@@ -113,7 +121,7 @@ impl Writer {
         self.send_again(seqs, batch).await;
     }
 
-    /// Sends one frame that was sent before, or is about to be.
+    /// Sends a stretch that was sent before, or is about to be.
     async fn send_again(&mut self, seqs: RangeInclusive<u64>, batch: usize) {
         let Some(stream) = &self.stream else { return };
         let mut frames = Vec::new();
@@ -138,26 +146,19 @@ impl Writer {
         }
     }
 
-    /// Sends frames one by one in the order of `seqs`.
-    pub async fn send_in_order(&mut self, seqs: &[u64]) {
-        for &seq in seqs {
-            self.send(seq..=seq, 1).await;
+    /// Gives up the frames that were never sent.
+    pub async fn give_up(&mut self) {
+        // The first frame is what an old step is old against.
+        let (from_seq, to_seq) = (self.sent_seq.max(1) + 1, self.last_seq());
+        if from_seq <= to_seq {
+            self.given_up.insert(from_seq, to_seq);
+            self.send(from_seq..=to_seq, 1).await;
         }
     }
 
-    /// Makes a stretch that is given up in place of frames, and says so.
-    pub async fn give_up(&mut self, seqs: RangeInclusive<u64>) {
-        if *seqs.start() <= self.sent_seq {
-            self.gave_up_sent = true;
-        }
-        self.given_up.insert(*seqs.start(), *seqs.end());
-        self.send(seqs, 1).await;
-    }
-
-    /// The last seq that is settled or may be, or was given up already: what lies behind can still be given up.
-    pub fn firm_seq(&self) -> u64 {
-        let given_up = self.given_up.values().next_back().copied().unwrap_or_default();
-        self.acknowledged_seq.max(given_up)
+    /// Lets go of all settled frames but some.
+    pub fn forget(&mut self, kept: u64) {
+        self.oldest_seq = self.oldest_seq.max((self.acknowledged_seq + 1).saturating_sub(kept));
     }
 
     /// The last seq that was ever sent.
@@ -241,7 +242,7 @@ impl Writer {
         assert!(resend_from_seq >= self.keep_from_seq, "{opened:?}: kept from {} only", self.keep_from_seq);
         self.acknowledged_seq = committed_seq;
         self.stream = Some(stream);
-        self.send_again(resend_from_seq..=self.sent_seq, 7).await;
+        self.send_again(resend_from_seq.max(self.oldest_seq)..=self.sent_seq, 7).await;
         Ok(())
     }
 
