@@ -76,6 +76,11 @@ impl FaultyStore {
         lock(&self.poisoned).insert(run_id);
     }
 
+    /// Takes the rows of a run again.
+    pub fn cure(&self, run_id: RunId) {
+        lock(&self.poisoned).remove(&run_id);
+    }
+
     /// No more faults, but for poisoned runs.
     pub fn heal(&self) {
         self.healed.store(true, Ordering::Relaxed);

@@ -101,6 +101,8 @@ struct Launched {
     writers: Vec<Writer>,
     /// The last step of it that still stands.
     live_to_step: u64,
+    /// Later ones came when the next attempt was open.
+    told_to_step: u64,
 }
 
 impl ModelJob {
@@ -118,7 +120,8 @@ impl ModelJob {
             let request = v1::OpenRunRequest { shard, shard_count: self.shards, ..request.clone() };
             Writer::new(self.url.clone(), request, made)
         };
-        self.attempts.push(Launched { writers: (0..self.shards).map(writer).collect(), live_to_step: u64::MAX });
+        let writers = (0..self.shards).map(writer).collect();
+        self.attempts.push(Launched { writers, live_to_step: u64::MAX, told_to_step: u64::MAX });
     }
 
     /// The run's id.
@@ -173,6 +176,9 @@ impl ModelJob {
         for writer in self.newest() {
             writer.connected().await;
         }
+        if let [.., before, _] = self.attempts.as_mut_slice() {
+            before.told_to_step = before.writers[0].made().step(before.writers[0].last_seq());
+        }
     }
 
     /// Another process is refused, by OpenRun and on a stream.
@@ -197,7 +203,8 @@ impl ModelJob {
 
     /// Everything is settled and the end is heard.
     pub async fn end(&mut self) {
-        for attempt in &mut self.attempts {
+        let newest = self.attempts.len() - 1;
+        for attempt in &mut self.attempts[..newest] {
             settle(&mut attempt.writers).await;
         }
         for writer in self.newest() {
@@ -221,7 +228,11 @@ impl ModelJob {
         let attempts: Vec<Attempt<'_>> = self
             .attempts
             .iter()
-            .map(|attempt| Attempt { writer: &attempt.writers[0], live_to_step: attempt.live_to_step })
+            .map(|attempt| Attempt {
+                writer: &attempt.writers[0],
+                live_to_step: attempt.live_to_step,
+                told_to_step: attempt.told_to_step,
+            })
             .collect();
         assert_settled(rest, self.run_id(), &attempts).await;
     }

@@ -18,6 +18,8 @@ pub struct Attempt<'a> {
     pub writer: &'a Writer,
     /// The last step of it that still stands.
     pub live_to_step: u64,
+    /// The last step that it had sent or was about to send when the next attempt was opened. Later ones fire nothing.
+    pub told_to_step: u64,
 }
 
 /// Compares a run that is over with what it must be.
@@ -125,12 +127,14 @@ fn assert_steps(attempt: &Attempt<'_>, steps: &[Value]) -> Vec<u64> {
         assert_eq!(step["complete"], true, "{step}");
         settled.push(seq);
     }
+    assert!(settled.is_sorted_by(|left, right| left < right), "stored twice: {settled:?}");
     let missing = |seq: &u64| {
-        !settled.contains(seq) && !is_given_up(writer, *seq) && !matches!(slot(writer, *seq), Slot::Flawed(_))
+        settled.binary_search(seq).is_err()
+            && !is_given_up(writer, *seq)
+            && !matches!(slot(writer, *seq), Slot::Flawed(_))
     };
     let lost: Vec<u64> = (1..=writer.last_seq()).filter(missing).collect();
     assert_eq!(lost, Vec::<u64>::new(), "acknowledged and not stored; stored: {settled:?}");
-    assert!(settled.is_sorted_by(|left, right| left < right), "stored twice: {settled:?}");
     settled
 }
 
@@ -161,6 +165,7 @@ fn assert_numbers(attempt: &Attempt<'_>, settled: &[u64], events: &[Value]) {
     for event in events.iter().filter(|event| event["type"] == "run.lossy") {
         let bounds = number(&event["evidence"]["from_seq"]).zip(number(&event["evidence"]["to_seq"]));
         let (from_seq, to_seq) = bounds.unwrap_or_else(|| panic!("{event}"));
+        assert!(writer.made().step(from_seq) <= attempt.told_to_step, "{event}");
         for seq in from_seq..=to_seq {
             assert!(is_given_up(writer, seq) && !settled.contains(&seq), "{event}");
             assert!(told.insert(seq), "told twice: {event}");
@@ -182,6 +187,7 @@ fn assert_told(attempt: &Attempt<'_>, what: &str, got: &[u64], want: &[u64]) {
     let live = |steps: &[u64]| -> Vec<u64> { steps.iter().copied().filter(|&it| it <= attempt.live_to_step).collect() };
     assert_eq!(live(got), live(want), "{what}");
     let late: Vec<&u64> = got.iter().filter(|&&step| step > attempt.live_to_step).collect();
+    assert!(late.iter().all(|&&step| step <= attempt.told_to_step), "{what}: {late:?} of a superseded attempt");
     assert!(late.iter().all(|step| want.contains(step)), "{what}: {late:?} of {want:?}");
     assert!(late.is_sorted_by(|left, right| left < right), "{what}: {late:?} twice");
 }
@@ -252,6 +258,6 @@ fn assert_detections(attempt: &Attempt<'_>, expected: &Offline, events: &[Value]
             .detections
             .iter()
             .any(|it| json!(it.detection.step) == event["step"] && it.detection.detector.as_str() == event["type"]);
-        assert!(known, "{event}");
+        assert!(known && event["step"].as_u64() <= Some(attempt.told_to_step), "{event}");
     }
 }

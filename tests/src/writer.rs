@@ -193,9 +193,11 @@ impl Writer {
     pub async fn take_over(&mut self) {
         self.left = self.stream.take();
         self.connected().await;
+        // What comes on the old one now is nobody's: were it taken in, it would not be what the ledger says.
+        let other = Made { seed: !self.made.seed, ..self.made };
         if let Some(left) = &self.left {
             for seq in self.acknowledged_seq + 1..=self.last_seq() {
-                left.frames(vec![self.made.frame(seq, self.request.shard, self.slots[seq as usize - 1])]).await;
+                left.frames(vec![other.frame(seq, self.request.shard, Slot::Frame)]).await;
             }
         }
     }
@@ -275,22 +277,38 @@ impl Writer {
         }
     }
 
-    /// Settles everything and says the end until it is heard.
+    /// Says the end behind everything that there is, until it is heard. That it was heard means that everything is
+    /// settled.
     pub async fn finish(&mut self, outcome: v1::Outcome) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            self.settled().await;
+            self.connected().await;
+            if self.sent_seq < self.last_seq() {
+                self.send(self.sent_seq + 1..=self.last_seq(), 7).await;
+            }
+            // A hole would be asked for when nobody can answer any more.
+            self.listen(Duration::from_millis(5)).await;
             self.say_finish(outcome).await;
             let Some(mut stream) = self.stream.take() else { continue };
             stream.half_close();
             loop {
                 match stream.next().await {
-                    Ok(None) => return,
+                    Ok(None) => {
+                        assert_eq!(
+                            self.acknowledged_seq,
+                            self.last_seq(),
+                            "over before it is settled: {}",
+                            self.describe()
+                        );
+                        return;
+                    }
                     // It may have gone without having read the word.
                     Ok(Some(server_message::Message::Drain(_))) => break,
                     Ok(Some(server_message::Message::Ack(ack))) => self.acknowledge(ack),
                     // Of frames that came twice.
                     Ok(Some(server_message::Message::Rejected(rejected))) => self.rejected(&rejected),
+                    // Too late to be sent again on this stream.
+                    Ok(Some(server_message::Message::Resend(_))) => {}
                     Ok(Some(other)) => panic!("{other:?} behind Finish"),
                     Err(status) => {
                         tolerated(&status);

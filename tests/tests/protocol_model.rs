@@ -3,7 +3,7 @@
 //!
 //! `PROPTEST_CASES` sets how many schedules each test plays, `PROPTEST_RNG_SEED` which.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use gradwatch_store::{Store, sqlite::SqliteStore};
 use gradwatch_tests::{
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 /// Schedules a test plays where nothing else is asked for.
-const CASES: u32 = 12;
+const CASES: u32 = 24;
 
 /// What happens to the server.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +103,7 @@ fn check(seed: u64, strategy: impl Strategy<Value = Case>) {
     };
     let played = TestRunner::new(config).run(&strategy, |case| {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        runtime.block_on(play(case));
+        runtime.block_on(play_on_sqlite(case));
         Ok(())
     });
     if let Err(failure) = played {
@@ -137,12 +137,16 @@ fn whatever_happens_all_at_once() {
     check(4, (runs(), upheavals(), faults, any::<bool>()).prop_map(case));
 }
 
-/// Plays a schedule to its end, and compares what is stored with what must be.
-async fn play(case: Case) {
+async fn play_on_sqlite(case: Case) {
     let data_dir = tempfile::tempdir().expect("a temporary directory");
-    let inner: Arc<dyn Store> = Arc::new(SqliteStore::open(data_dir.path()).await.expect("a store"));
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data_dir.path()).await.expect("a store"));
+    play(case, store, data_dir.path()).await;
+}
+
+/// Plays a schedule on a store to its end, and compares what is stored with what must be.
+async fn play(case: Case, inner: Arc<dyn Store>, data_dir: &Path) {
     let store = Arc::new(FaultyStore::new(Arc::clone(&inner)));
-    let server = CrashingServer::start(Arc::clone(&store) as Arc<dyn Store>, data_dir.path(), |_| {}).await;
+    let server = CrashingServer::start(Arc::clone(&store) as Arc<dyn Store>, data_dir, |_| {}).await;
     store.plan(case.commits, case.calls);
 
     let mut poisoned = JoinSet::new();

@@ -1,10 +1,9 @@
 //! The same frames to a server to which nothing happens.
 
-use serde_json::Value;
-
 use crate::{
     made::{GROUPS, WINDOWS},
     model::ModelJob,
+    offline::same_bits,
     rest::Rest,
     server::TestServer,
 };
@@ -25,16 +24,11 @@ pub(super) async fn assert_same(tortured: &Rest, jobs: &[ModelJob]) {
                     let (left, right) = (tortured.all(&path).await, undisturbed.all(&path).await);
                     assert_eq!(left.len(), right.len(), "{path}");
                     for (left, right) in left.iter().zip(&right) {
-                        assert!(same(left, right), "{path}: {left} instead of {right}");
+                        assert!(same_bits(left, right), "{path}: {left} instead of {right}");
                     }
                 }
             }
         }
     }
     server.shutdown().await;
-}
-
-/// Equal to the last bit: numbers are read and written without loss.
-fn same(left: &Value, right: &Value) -> bool {
-    left.to_string() == right.to_string()
 }
