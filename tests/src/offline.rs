@@ -133,7 +133,7 @@ fn is_detection(event: &Value) -> bool {
 }
 
 /// Equal, with float64 compared by their bits: −0 is not 0, and nothing is nearly equal.
-fn same_bits(left: &Value, right: &Value) -> bool {
+pub(crate) fn same_bits(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Number(left), Value::Number(right)) if left.is_f64() || right.is_f64() => {
             left.as_f64().map(f64::to_bits) == right.as_f64().map(f64::to_bits)

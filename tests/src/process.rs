@@ -1,10 +1,11 @@
 //! The real binary as a process of its own, for what a process alone can show: SIGKILL, SIGSTOP, exit codes.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Lines},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
@@ -14,41 +15,29 @@ use crate::place::Place;
 pub struct ServerProcess {
     child: Child,
     address: SocketAddr,
+    errors: Arc<Mutex<Vec<String>>>,
 }
 
 impl ServerProcess {
     /// Starts and waits until it listens. `address` with port 0 takes any free port.
     pub fn start(data_dir: &Path, address: SocketAddr) -> Self {
-        Self::start_on(data_dir, None, address, &[])
+        Self::start_on(data_dir, address, &[])
     }
 
     /// Starts with changed settings, given as the environment does.
     pub fn start_with(data_dir: &Path, address: SocketAddr, variables: &[(&str, &str)]) -> Self {
-        Self::start_on(data_dir, None, address, variables)
+        let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+        Self::start_on(data_dir, address, &variables.iter().map(owned).collect::<Vec<_>>())
     }
 
     /// The same where a test keeps its data.
     pub fn start_in(place: &Place, address: SocketAddr) -> Self {
-        Self::start_on(place.data_dir(), place.database_url(), address, &[])
+        let database_url = place.database_url().map(|url| ("DATABASE_URL".to_owned(), url.to_owned()));
+        Self::start_on(place.data_dir(), address, database_url.as_slice())
     }
 
-    fn start_on(data_dir: &Path, database_url: Option<&str>, address: SocketAddr, variables: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(binary());
-        // Not what whoever runs the tests may have set for something else.
-        command.env_remove("DATABASE_URL").env_remove("GRADWATCH_DATABASE_URL");
-        if let Some(database_url) = database_url {
-            command.env("DATABASE_URL", database_url);
-        }
-        let mut child = command
-            .args(["serve", "--listen", &address.to_string(), "--data-dir"])
-            .arg(data_dir)
-            .env("GRADWATCH_LOG__FORMAT", "json")
-            .env("GRADWATCH_LOG__FILTER", "info")
-            .envs(variables.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let stderr = child.stderr.take().expect("stderr is piped");
+    fn start_on(data_dir: &Path, address: SocketAddr, environment: &[(String, String)]) -> Self {
+        let (child, stderr) = spawn(data_dir, address, environment);
         let mut lines = BufReader::new(stderr).lines();
         let address = loop {
             let line = lines.next().expect("the server says where it listens before it ends").expect("text");
@@ -57,9 +46,18 @@ impl ServerProcess {
                 break entry["fields"]["address"].as_str().expect("an address").parse().expect("an address");
             }
         };
-        // Somebody has to read what it logs, or it would block one day.
-        thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        Self { child, address, errors: listen(lines) }
+    }
+
+    /// Starts without waiting for anything, with more environment variables.
+    pub fn launch(data_dir: &Path, address: SocketAddr, environment: &[(String, String)]) -> Self {
+        let (child, stderr) = spawn(data_dir, address, environment);
+        Self { child, address, errors: listen(BufReader::new(stderr).lines()) }
+    }
+
+    /// What it has logged as an error so far, and its panics.
+    pub fn errors(&self) -> Vec<String> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Where it listens.
@@ -76,6 +74,11 @@ impl ServerProcess {
     pub fn kill(&mut self) {
         self.child.kill().expect("the server is killed");
         self.child.wait().expect("the server has ended");
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_some()
     }
 
     /// Sends a signal by its name, such as `STOP`, `CONT`, `TERM`.
@@ -98,10 +101,49 @@ impl Drop for ServerProcess {
     }
 }
 
+fn spawn(data_dir: &Path, address: SocketAddr, environment: &[(String, String)]) -> (Child, ChildStderr) {
+    let mut child = Command::new(binary())
+        .args(["serve", "--listen", &address.to_string(), "--data-dir"])
+        .arg(data_dir)
+        // Not what whoever runs the tests may have set for something else.
+        .env_remove("DATABASE_URL")
+        .env_remove("GRADWATCH_DATABASE_URL")
+        .env("GRADWATCH_LOG__FORMAT", "json")
+        .env("GRADWATCH_LOG__FILTER", "info")
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let stderr = child.stderr.take().expect("stderr is piped");
+    (child, stderr)
+}
+
+/// Reads what a server logs, or it would block one day; keeps the errors.
+fn listen(lines: Lines<BufReader<ChildStderr>>) -> Arc<Mutex<Vec<String>>> {
+    let errors = Arc::new(Mutex::new(Vec::new()));
+    let found = Arc::clone(&errors);
+    thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let is_error = match serde_json::from_str::<serde_json::Value>(&line) {
+                Ok(entry) => entry["level"] == "ERROR",
+                // A panic is no log line, nor is what a killed server was about to write.
+                Err(_) => line.contains("panicked at"),
+            };
+            if is_error {
+                found.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            }
+        }
+    });
+    errors
+}
+
 /// The `gradwatch` binary that belongs to this build.
 pub fn binary() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let path = test.parent().and_then(Path::parent).expect("target/<profile>/deps/<test>").join("gradwatch");
+    let program = std::env::current_exe().expect("a program has a path");
+    let folder = program.parent().expect("a program lies in a folder");
+    // Tests lie in target/<profile>/deps, programs in target/<profile>.
+    let folder = if folder.ends_with("deps") { folder.parent().expect("target/<profile>") } else { folder };
+    let path = folder.join("gradwatch");
     assert!(path.is_file(), "{} is missing: run `cargo xtask test`, which builds it", path.display());
     path
 }

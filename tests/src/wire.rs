@@ -35,6 +35,11 @@ impl Peer {
         Self { telemetry }
     }
 
+    /// Connects, if somebody listens.
+    pub async fn try_connect(url: &str) -> Result<Self, tonic::transport::Error> {
+        Ok(Self { telemetry: TelemetryClient::connect(url.to_owned()).await? })
+    }
+
     /// Connects with room for so many bytes that a stream's reader has not read yet.
     pub async fn connect_with_window(url: &str, window_bytes: u32) -> Self {
         let endpoint = Endpoint::from_shared(url.to_owned()).expect("a URL").initial_stream_window_size(window_bytes);

@@ -28,6 +28,12 @@ enum Chore {
     Lint,
     /// Run the side-by-side benchmarks
     Bench,
+    /// Kill a server under load again and again, and look for what was lost: `--kills N --seed N --json`
+    Torture {
+        /// Passed on; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Write openapi.json and the tables of docs/metrics.md anew from the code
     Contracts,
 }
@@ -39,6 +45,7 @@ fn main() -> Result<()> {
         Chore::Test { arguments } => test(&arguments),
         Chore::Lint => lint(),
         Chore::Bench => bench(),
+        Chore::Torture { arguments } => torture(&arguments),
         Chore::Contracts => contracts(),
     }
 }
@@ -94,6 +101,13 @@ fn bench() -> Result<()> {
         cargo(["bench", "--package", package, "--bench", name])?;
     }
     Ok(())
+}
+
+fn torture(arguments: &[String]) -> Result<()> {
+    // It starts the real binary.
+    cargo(["build", "--release", "--package", "gradwatch-server", "--bin", "gradwatch"])?;
+    let program = ["run", "--release", "--package", "gradwatch-tests", "--bin", "torture", "--"];
+    cargo(program.into_iter().chain(arguments.iter().map(String::as_str)))
 }
 
 fn contracts() -> Result<()> {

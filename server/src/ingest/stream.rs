@@ -61,6 +61,13 @@ enum Inbound {
     Draining,
 }
 
+/// The job's own word of its end.
+struct SaidFinish {
+    last_seq: u64,
+    /// Told once it is committed.
+    committed: oneshot::Receiver<()>,
+}
+
 struct Session<'a> {
     state: &'a AppState,
     caller: &'a Caller,
@@ -133,11 +140,11 @@ impl Session<'_> {
         }
     }
 
-    /// Takes in what comes. `finish` is told once the job's own word of its end is committed.
+    /// Takes in what comes.
     async fn read(
         &self,
         inbound: &mut Streaming<ClientMessage>,
-        finish: &mut Option<oneshot::Receiver<()>>,
+        finish: &mut Option<SaidFinish>,
     ) -> Result<Inbound, Error> {
         loop {
             let message = tokio::select! {
@@ -156,8 +163,9 @@ impl Session<'_> {
                 }
                 client_message::Message::Finish(message) => {
                     let outcome = run_state(message.outcome())?;
-                    let committed = self.state.pipeline.finish(self.run_id, self.opened, outcome, message.last_seq);
-                    *finish = Some(committed.await?);
+                    let last_seq = message.last_seq;
+                    let committed = self.state.pipeline.finish(self.run_id, self.opened, outcome, last_seq).await?;
+                    *finish = Some(SaidFinish { last_seq, committed });
                 }
             }
         }
@@ -278,12 +286,13 @@ impl Writer<'_> {
     /// committed. What is not settled by then stays the client's.
     ///
     /// # Errors
-    /// The word of the end is not committed: to a client that has said it, the end of the stream without an error means
-    /// that it was heard, so it has to be said again.
+    /// The word of the end is not committed, or something before it is not: to a client that has said it, the end of the
+    /// stream without an error means that it was heard, so it has to be said again. A word can be committed although
+    /// frames before it are not, when the commit that held them failed for good.
     async fn settle(
         &mut self,
         accepted_seq: Option<u64>,
-        finish: Option<oneshot::Receiver<()>>,
+        finish: Option<SaidFinish>,
         patience: Duration,
     ) -> Result<(), Error> {
         let deadline = Instant::now() + patience;
@@ -296,7 +305,10 @@ impl Writer<'_> {
             }
         }
         let heard = match finish {
-            Some(committed) => matches!(timeout_at(deadline, committed).await, Ok(Ok(()))),
+            Some(SaidFinish { last_seq, committed }) => {
+                matches!(timeout_at(deadline, committed).await, Ok(Ok(())))
+                    && self.settled.borrow().committed_seq >= last_seq
+            }
             None => true,
         };
         // The client may have gone.

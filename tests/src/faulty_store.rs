@@ -1,0 +1,299 @@
+//! A store that breaks when it is told to: before a call, behind it, in the middle of a transaction, or for one run.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
+
+use async_trait::async_trait;
+use gradwatch_store::{
+    Durability, Event, EventQuery, FollowerSnapshot, OpenAttempt, OpenedAttempt, Overview, OwnedRun, Page, Reading,
+    ReadingQuery, RollupPoint, Run, RunCommit, RunId, RunQuery, Segment, SeriesPoint, SeriesQuery, ShardMark,
+    StepQuery, StepRow, Store, StoreError, Token, TokenHash, TokenId,
+};
+
+/// What happens to one call of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails and did nothing.
+    Before,
+    /// It did everything and says that it failed.
+    Behind,
+    /// The connection is cut so many turns of the transaction's own making into it: nobody knows what it did.
+    Cut(u8),
+    /// A commit landed, and a repetition that the caller does not know of found it landed.
+    LandedThenLost,
+    /// A commit is refused for its data, this once.
+    Refused,
+}
+
+/// A fault and how many calls are left in peace before it.
+#[derive(Clone, Copy, Debug)]
+pub struct Planned {
+    /// Calls that go well.
+    pub after: u8,
+    /// What happens then.
+    pub fault: Fault,
+}
+
+/// A store around another. What it holds is safe: only answers are lost.
+pub struct FaultyStore {
+    inner: Arc<dyn Store>,
+    commits: Mutex<VecDeque<Planned>>,
+    calls: Mutex<VecDeque<Planned>>,
+    poisoned: Mutex<HashSet<RunId>>,
+    poisonous_scalars: Mutex<HashSet<String>>,
+    violations: Mutex<Vec<String>>,
+    healed: AtomicBool,
+}
+
+impl FaultyStore {
+    /// A store that has no faults planned.
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self {
+            inner,
+            commits: Mutex::default(),
+            calls: Mutex::default(),
+            poisoned: Mutex::default(),
+            poisonous_scalars: Mutex::default(),
+            violations: Mutex::default(),
+            healed: AtomicBool::new(false),
+        }
+    }
+
+    /// Plans faults of commits, and of all other calls that an owner of a run makes.
+    pub fn plan(&self, commits: impl IntoIterator<Item = Planned>, calls: impl IntoIterator<Item = Planned>) {
+        lock(&self.commits).extend(commits);
+        lock(&self.calls).extend(calls);
+    }
+
+    /// Refuses every commit that holds rows of a run.
+    pub fn poison(&self, run_id: RunId) {
+        lock(&self.poisoned).insert(run_id);
+    }
+
+    /// Refuses every commit that holds a step with a scalar of this name.
+    pub fn poison_scalar(&self, name: &str) {
+        lock(&self.poisonous_scalars).insert(name.to_owned());
+    }
+
+    fn is_poisonous(&self, run: &RunCommit) -> bool {
+        let scalars = lock(&self.poisonous_scalars);
+        !run.steps.is_empty() && lock(&self.poisoned).contains(&run.run_id)
+            || run.steps.iter().flat_map(|step| step.scalars.keys()).any(|name| scalars.contains(name))
+    }
+
+    /// Takes the rows of a run again.
+    pub fn cure(&self, run_id: RunId) {
+        lock(&self.poisoned).remove(&run_id);
+    }
+
+    /// No more faults, but for poisoned runs.
+    pub fn heal(&self) {
+        self.healed.store(true, Ordering::Relaxed);
+    }
+
+    /// Everything that the store within refused for what was in it, or because it was there already.
+    pub fn violations(&self) -> Vec<String> {
+        lock(&self.violations).clone()
+    }
+
+    fn next(&self, plan: &Mutex<VecDeque<Planned>>) -> Option<Fault> {
+        if self.healed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut plan = lock(plan);
+        let first = plan.front_mut()?;
+        if first.after > 0 {
+            first.after -= 1;
+            return None;
+        }
+        plan.pop_front().map(|planned| planned.fault)
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+        match self.next(&self.calls) {
+            None => call.await,
+            Some(fault) => broken(fault, call).await,
+        }
+    }
+}
+
+/// Does what a fault leaves of a call.
+async fn broken<T>(fault: Fault, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+    let unavailable = |what: &str| Err(StoreError::Unavailable(format!("planned fault: {what}")));
+    match fault {
+        Fault::Before | Fault::Refused => unavailable("before the call"),
+        Fault::Behind | Fault::LandedThenLost => {
+            call.await?;
+            unavailable("behind the call")
+        }
+        Fault::Cut(turns) => {
+            let mut call = pin!(call);
+            let mut left = turns;
+            let ended = poll_fn(|context| match call.as_mut().poll(context) {
+                Poll::Ready(result) => Poll::Ready(Some(result)),
+                Poll::Pending if left == 0 => Poll::Ready(None),
+                Poll::Pending => {
+                    left -= 1;
+                    Poll::Pending
+                }
+            });
+            match ended.await {
+                Some(result) => {
+                    result?;
+                    unavailable("behind the call")
+                }
+                None => unavailable("in the middle of the call"),
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn commit(&self, runs: &[RunCommit]) -> Result<(u64, Vec<Vec<u64>>), StoreError> {
+        if let Some(run) = runs.iter().find(|run| self.is_poisonous(run)) {
+            return Err(StoreError::Data(format!("planned: run {} is poisoned", run.run_id)));
+        }
+        let fault = self.next(&self.commits);
+        if fault == Some(Fault::Refused) {
+            return Err(StoreError::Data("planned: refused this once".to_owned()));
+        }
+        let commit = async {
+            let result = self.inner.commit(runs).await;
+            if let Err(error @ (StoreError::UniqueViolation(_) | StoreError::Data(_))) = &result {
+                lock(&self.violations).push(error.to_string());
+            }
+            result
+        };
+        match fault {
+            None => commit.await,
+            Some(Fault::LandedThenLost) => {
+                commit.await?;
+                Err(runs.first().map_or_else(
+                    || StoreError::Unavailable("planned fault of an empty commit".to_owned()),
+                    |run| StoreError::OwnershipLost(run.run_id),
+                ))
+            }
+            Some(fault) => broken(fault, commit).await,
+        }
+    }
+
+    async fn open_attempt(&self, open: &OpenAttempt) -> Result<OpenedAttempt, StoreError> {
+        self.call(self.inner.open_attempt(open)).await
+    }
+
+    async fn take_ownership(&self, run_id: RunId) -> Result<OwnedRun, StoreError> {
+        self.call(self.inner.take_ownership(run_id)).await
+    }
+
+    async fn shard_marks(&self, run_id: RunId, segment: u32) -> Result<Vec<ShardMark>, StoreError> {
+        self.call(self.inner.shard_marks(run_id, segment)).await
+    }
+
+    async fn follower_snapshots(&self, run_id: RunId, segment: u32) -> Result<Vec<FollowerSnapshot>, StoreError> {
+        self.call(self.inner.follower_snapshots(run_id, segment)).await
+    }
+
+    async fn last_commit_seq(&self) -> Result<u64, StoreError> {
+        self.inner.last_commit_seq().await
+    }
+
+    async fn patch_labels(&self, run_id: RunId, labels: &BTreeMap<String, Option<String>>) -> Result<Run, StoreError> {
+        self.inner.patch_labels(run_id, labels).await
+    }
+
+    async fn mark_deleting(&self, run_id: RunId) -> Result<(), StoreError> {
+        self.inner.mark_deleting(run_id).await
+    }
+
+    async fn deleting_runs(&self) -> Result<Vec<RunId>, StoreError> {
+        self.inner.deleting_runs().await
+    }
+
+    async fn purge(&self, run_id: RunId, max_rows: usize) -> Result<bool, StoreError> {
+        self.inner.purge(run_id, max_rows).await
+    }
+
+    async fn expired_runs(&self, before_us: i64) -> Result<Vec<RunId>, StoreError> {
+        self.inner.expired_runs(before_us).await
+    }
+
+    async fn run(&self, run_id: RunId) -> Result<Run, StoreError> {
+        self.call(self.inner.run(run_id)).await
+    }
+
+    async fn runs(&self, query: &RunQuery) -> Result<Page<Run>, StoreError> {
+        self.inner.runs(query).await
+    }
+
+    async fn segments(&self, run_id: RunId) -> Result<Vec<Segment>, StoreError> {
+        self.call(self.inner.segments(run_id)).await
+    }
+
+    async fn steps(&self, query: &StepQuery) -> Result<Page<StepRow>, StoreError> {
+        self.call(self.inner.steps(query)).await
+    }
+
+    async fn readings(&self, query: &ReadingQuery) -> Result<Page<Reading>, StoreError> {
+        self.call(self.inner.readings(query)).await
+    }
+
+    async fn latest_readings(&self, run_id: RunId, segment: u32) -> Result<Vec<Reading>, StoreError> {
+        self.inner.latest_readings(run_id, segment).await
+    }
+
+    async fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError> {
+        self.inner.series(query).await
+    }
+
+    async fn rollups(&self, query: &SeriesQuery, bucket_steps: u64) -> Result<Vec<RollupPoint>, StoreError> {
+        self.inner.rollups(query, bucket_steps).await
+    }
+
+    async fn scalar_names(&self, run_id: RunId) -> Result<Vec<String>, StoreError> {
+        self.call(self.inner.scalar_names(run_id)).await
+    }
+
+    async fn events(&self, query: &EventQuery) -> Result<Page<Event>, StoreError> {
+        self.inner.events(query).await
+    }
+
+    async fn overview(&self, project: Option<&str>) -> Result<Overview, StoreError> {
+        self.inner.overview(project).await
+    }
+
+    async fn create_token(&self, token: &Token, hash: &TokenHash) -> Result<(), StoreError> {
+        self.inner.create_token(token, hash).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<Token>, StoreError> {
+        self.inner.tokens().await
+    }
+
+    async fn token_by_hash(&self, hash: &TokenHash) -> Result<Option<Token>, StoreError> {
+        self.inner.token_by_hash(hash).await
+    }
+
+    async fn revoke_token(&self, token_id: TokenId, now_us: i64) -> Result<bool, StoreError> {
+        self.inner.revoke_token(token_id, now_us).await
+    }
+
+    async fn durability(&self) -> Result<Durability, StoreError> {
+        self.inner.durability().await
+    }
+
+    /// The store within outlives every server that is started on it; whoever opened it closes it.
+    async fn close(&self) {}
+}
