@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: a real server on a free port, a peer that speaks raw gRPC, and REST calls.
 
+mod disk;
 mod hostile;
 mod job;
 mod offline;

@@ -8,6 +8,8 @@ use std::{
     thread,
 };
 
+use crate::disk;
+
 /// `gradwatch serve` on a data directory.
 pub struct ServerProcess {
     child: Child,
@@ -17,11 +19,20 @@ pub struct ServerProcess {
 impl ServerProcess {
     /// Starts and waits until it listens. `address` with port 0 takes any free port.
     pub fn start(data_dir: &Path, address: SocketAddr) -> Self {
-        let mut child = Command::new(binary())
+        Self::start_with(data_dir, address, &[])
+    }
+
+    /// The same with further settings, as environment variables.
+    pub fn start_with(data_dir: &Path, address: SocketAddr, settings: &[(&str, &str)]) -> Self {
+        // What is ignored stays ignored over exec: a file that may not grow is then an error of the write.
+        let mut child = Command::new("sh")
+            .args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#])
+            .arg(binary())
             .args(["serve", "--listen", &address.to_string(), "--data-dir"])
             .arg(data_dir)
             .env("GRADWATCH_LOG__FORMAT", "json")
             .env("GRADWATCH_LOG__FILTER", "info")
+            .envs(settings.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary starts");
@@ -47,6 +58,19 @@ impl ServerProcess {
     /// `http://127.0.0.1:port`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// From here on no file may become larger, as on a full disk; `None` makes room again.
+    pub fn limit_file_bytes(&self, bytes: Option<u64>) {
+        disk::limit_file_bytes(self.child.id(), bytes);
+    }
+
+    /// The most resident memory it ever had.
+    pub fn peak_resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the server lives");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        peak.expect("the kernel counts it").parse::<u64>().expect("a number") << 10
     }
 
     /// SIGKILL.
