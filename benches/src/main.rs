@@ -1,11 +1,13 @@
 //! Benchmarks of the whole service, beside what bounds them. `cargo xtask bench` builds and starts them.
 
 mod bare;
+mod charts;
 mod content;
 mod database;
 mod ingest;
 mod load;
 mod machine;
+mod memory;
 mod process;
 mod report;
 mod usage;
@@ -39,6 +41,8 @@ struct PostgresArguments {
 #[derive(Subcommand)]
 enum Bench {
     Ingest(ingest::Ingest),
+    Charts(charts::Charts),
+    Memory(memory::Memory),
     /// The server that only decodes; started by the others
     #[command(hide = true)]
     BareServer,
@@ -51,6 +55,8 @@ async fn main() -> Result<()> {
     databases.extend(postgres.database_url.map(|url| Database::Postgres { url, pid: postgres.database_pid }));
     match bench {
         Bench::Ingest(ingest) => ingest.run(&databases).await,
+        Bench::Charts(charts) => charts.run(&databases).await,
+        Bench::Memory(memory) => memory.run().await,
         Bench::BareServer => bare::serve().await,
     }
 }

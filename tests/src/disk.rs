@@ -6,7 +6,7 @@ use std::process::Command;
 /// disk; `None` gives the room back.
 ///
 /// The process has to ignore SIGXFSZ, which would end it instead: a [`ServerProcess`](crate::ServerProcess) does.
-pub(crate) fn limit_file_bytes(pid: u32, bytes: Option<u64>) {
+pub fn limit_file_bytes(pid: u32, bytes: Option<u64>) {
     let limit = bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
     // The soft limit alone: a process without privileges could not raise the hard one again.
     let status = Command::new("prlimit").args([format!("--pid={pid}"), format!("--fsize={limit}:")]).status();

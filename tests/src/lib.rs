@@ -10,6 +10,7 @@ mod server;
 mod updates;
 mod wire;
 
+pub use disk::limit_file_bytes;
 pub use hostile::{GarbageServer, ReservedPort};
 pub use job::{Job, JobOptions, LEARNING_RATE, TENSOR, loss};
 pub use offline::{Detected, Expected, Offline, Row, assert_detected, assert_readings, rows};

@@ -10,7 +10,7 @@ use gradwatch_tests::{Peer, PeerStream, Rest, ServerProcess, any_port, frame, op
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-const MEMORY_LIMIT_BYTES: u64 = 64 << 20;
+const MEMORY_LIMIT_BYTES: u64 = 32 << 20;
 /// Beyond the limit: the transport's own buffers, and what the allocator cannot give back.
 const OVERHEAD: f64 = 1.25;
 /// Of runs of each sort. A stream may hold a quarter of the memory, so that these have room for less than half.
@@ -50,8 +50,8 @@ impl Sort {
     /// More than two shares of the memory.
     fn frames(self) -> u64 {
         match self {
-            Self::LargeFrames => 3_072,
-            Self::ManyFrames => 9_984,
+            Self::LargeFrames => 1_536,
+            Self::ManyFrames => 4_992,
         }
     }
 }

@@ -93,7 +93,7 @@ const BENCHES_OF_A_CRATE: [(&str, &str); 4] = [
 ];
 
 /// Benchmarks of the whole service.
-const BENCHES_OF_THE_SERVICE: [&str; 1] = ["ingest"];
+const BENCHES_OF_THE_SERVICE: [&str; 3] = ["ingest", "charts", "memory"];
 
 fn bench(name: Option<&str>, arguments: &[String]) -> Result<()> {
     let is_known =

@@ -16,7 +16,7 @@ use tokio::{task::JoinSet, time::sleep_until};
 use tonic::transport::Endpoint;
 
 use crate::{content::Content, usage};
-pub(crate) use run::{RunId, open_request};
+pub(crate) use run::{RunId, open, open_request};
 
 /// How fast frames are sent.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -94,12 +94,11 @@ impl Load {
         let end = tokio::time::sleep_until(times.end.into());
         tokio::pin!(end);
         let mut finished = Vec::new();
-        loop {
+        while !streams.is_empty() {
             tokio::select! {
                 () = &mut end => break,
                 // One that ends early has failed, or has sent all it was to send.
                 Some(ended) = streams.join_next() => finished.push(ended??),
-                else => break,
             }
         }
         let elapsed_s = times.measured.elapsed().as_secs_f64().min(self.seconds);

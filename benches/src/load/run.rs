@@ -60,8 +60,13 @@ pub(crate) fn open_request(number: usize, spec: v1::StreamSpec) -> OpenRunReques
     }
 }
 
+/// How a run ends: one of four fails.
+fn outcome(number: usize) -> v1::Outcome {
+    if number % 4 == 3 { v1::Outcome::Failed } else { v1::Outcome::Finished }
+}
+
 /// The first message of a run's stream.
-fn open(request: &OpenRunRequest) -> ClientMessage {
+pub(crate) fn open(request: &OpenRunRequest) -> ClientMessage {
     let open = v1::Open {
         run_id: request.run_id.clone(),
         attempt_id: request.attempt.as_ref().map(|it| it.attempt_id.clone()).unwrap_or_default(),
@@ -144,7 +149,7 @@ impl Sending<'_> {
             self.say(Message::Frames(v1::FrameBatch { frames })).await?;
         }
         acknowledged.wait_for(|&seq| seq >= sent).await?;
-        self.say(Message::Finish(v1::Finish { outcome: v1::Outcome::Finished.into(), last_seq: sent })).await?;
+        self.say(Message::Finish(v1::Finish { outcome: outcome(self.number).into(), last_seq: sent })).await?;
         Ok(sent)
     }
 
@@ -194,7 +199,7 @@ async fn receive(
     Ok((counted, latency_us))
 }
 
-async fn next(inbound: &mut Streaming<ServerMessage>) -> Result<Option<server_message::Message>> {
+pub(crate) async fn next(inbound: &mut Streaming<ServerMessage>) -> Result<Option<server_message::Message>> {
     match inbound.message().await? {
         Some(ServerMessage { message: Some(message) }) => Ok(Some(message)),
         Some(ServerMessage { message: None }) => bail!("an empty message"),
