@@ -140,9 +140,9 @@ fn questions(long: &str) -> Vec<(f64, String)> {
     let runs = |filter: &str| format!("/api/v1/runs?limit=100&{filter}");
     vec![
         (100.0, series("edge.ratio")),
-        (100.0, series("update.norm")),
+        (100.0, series("edge.update_norm")),
         (100.0, series("scalar.loss")),
-        (2_000.0, series("edge.drift")),
+        (2_000.0, series("edge.k95")),
         (2_000.0, series("edge.sigma_2")),
         (100.0, "/api/v1/overview".to_owned()),
         (100.0, "/api/v1/overview?project=project-1".to_owned()),

@@ -13,7 +13,7 @@ pub(crate) const PARAMETERS: u64 = 100_000_000;
 /// eta.
 pub(crate) const LEARNING_RATE: f64 = 3e-4;
 /// The metric by which readings of full windows are counted: defined for these alone, and kept without rollups.
-pub(crate) const FULL_WINDOW_METRIC: &str = "edge.drift";
+pub(crate) const FULL_WINDOW_METRIC: &str = "edge.modes";
 /// Different sketches. Each run goes through them from a place of its own, again and again.
 const SKETCHES: usize = 256;
 /// Directions that stand out of the noise.

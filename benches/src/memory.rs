@@ -110,15 +110,16 @@ impl Memory {
         for _ in 0..CONNECTIONS {
             peers.push(TelemetryClient::connect(server.url()).await?);
         }
-        let mut clients = JoinSet::new();
-        let end = Instant::now() + Duration::from_secs_f64(self.seconds);
+        // All are opened before the flood: OpenRun would wait behind its commits.
+        let mut clients = Vec::new();
         for number in 0..RUNS {
             let mut peer = peers[number % CONNECTIONS].clone();
             let request = open_request(number, content.spec());
             peer.open_run(request.clone()).await?;
-            let client = Client { peer, request, number, content: Arc::clone(content), counts: Arc::clone(counts) };
-            clients.spawn(client.run(end));
+            clients.push(Client { peer, request, number, content: Arc::clone(content), counts: Arc::clone(counts) });
         }
+        let end = Instant::now() + Duration::from_secs_f64(self.seconds);
+        let mut clients: JoinSet<_> = clients.into_iter().map(|client| client.run(end)).collect();
         tokio::time::sleep(Duration::from_secs_f64(self.seconds / 2.0)).await;
         limit_file_bytes(server.pid(), Some(0));
         tokio::time::sleep(Duration::from_secs_f64(self.seconds / 4.0)).await;
