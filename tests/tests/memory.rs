@@ -103,8 +103,12 @@ async fn deliver(peer: &mut Peer, request: &OpenRunRequest, sort: Sort) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_stands_still_costs_bounded_memory_and_nothing_is_lost() {
     let data_dir = tempfile::tempdir().expect("a temporary directory");
-    let settings = [("GRADWATCH_MEMORY_LIMIT_BYTES", MEMORY_LIMIT_BYTES.to_string())];
-    let settings = settings.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let memory_limit_bytes = MEMORY_LIMIT_BYTES.to_string();
+    // The limit has to hold some of the largest messages.
+    let settings = [
+        ("GRADWATCH_MEMORY_LIMIT_BYTES", memory_limit_bytes.as_str()),
+        ("GRADWATCH_LIMITS__MAX_MESSAGE_BYTES", "4194304"),
+    ];
     let server = ServerProcess::start_with(data_dir.path(), any_port(), &settings);
     let rest = Rest::new(&server.url());
     let mut runs: Vec<(Peer, OpenRunRequest, Sort, PeerStream)> = Vec::new();
