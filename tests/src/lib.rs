@@ -3,6 +3,7 @@
 mod checkpoints;
 mod command;
 mod crashing;
+mod disk;
 mod faulty_store;
 mod hostile;
 mod job;
@@ -22,6 +23,7 @@ mod writer;
 pub use checkpoints::{MadeTensor, MadeTraining};
 pub use command::{Ended, command, gradwatch};
 pub use crashing::CrashingServer;
+pub use disk::limit_file_bytes;
 pub use faulty_store::{Fault, FaultyStore, Planned};
 pub use hostile::{GarbageServer, ReservedPort};
 pub use job::{Job, JobOptions, LEARNING_RATE, TENSOR, loss};

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use crate::place::Place;
+use crate::{disk, place::Place};
 
 /// `gradwatch serve` on a data directory.
 pub struct ServerProcess {
@@ -70,6 +70,19 @@ impl ServerProcess {
         format!("http://{}", self.address)
     }
 
+    /// From here on no file may become larger, as on a full disk; `None` makes room again.
+    pub fn limit_file_bytes(&self, bytes: Option<u64>) {
+        disk::limit_file_bytes(self.child.id(), bytes);
+    }
+
+    /// The most resident memory it ever had.
+    pub fn peak_resident_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the server lives");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        peak.expect("the kernel counts it").parse::<u64>().expect("a number") << 10
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().expect("the server is killed");
@@ -102,7 +115,10 @@ impl Drop for ServerProcess {
 }
 
 fn spawn(data_dir: &Path, address: SocketAddr, environment: &[(String, String)]) -> (Child, ChildStderr) {
-    let mut child = Command::new(binary())
+    // What is ignored stays ignored over exec: a file that may not grow is then an error of the write.
+    let mut child = Command::new("sh")
+        .args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#])
+        .arg(binary())
         .args(["serve", "--listen", &address.to_string(), "--data-dir"])
         .arg(data_dir)
         // Not what whoever runs the tests may have set for something else.

@@ -26,8 +26,14 @@ enum Chore {
     },
     /// Check formatting, lints, documentation, and that core crates come in one version
     Lint,
-    /// Run the side-by-side benchmarks
-    Bench,
+    /// Run the side-by-side benchmarks: all, or one such as `ingest` or `submit`
+    Bench {
+        /// Which
+        name: Option<String>,
+        /// Passed on to it, such as `--json` or `--help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Kill a server under load again and again, and look for what was lost: `--kills N --seed N --json`
     Torture {
         /// Passed on; `--help` lists them
@@ -44,7 +50,7 @@ fn main() -> Result<()> {
     match chore {
         Chore::Test { arguments } => test(&arguments),
         Chore::Lint => lint(),
-        Chore::Bench => bench(),
+        Chore::Bench { name, arguments } => bench(name.as_deref(), &arguments),
         Chore::Torture { arguments } => torture(&arguments),
         Chore::Contracts => contracts(),
     }
@@ -88,17 +94,36 @@ fn one_version_each() -> Result<()> {
     Ok(())
 }
 
-fn bench() -> Result<()> {
+/// Benchmarks of one crate, by package.
+const BENCHES_OF_A_CRATE: [(&str, &str); 4] = [
+    ("gradwatch-spectral", "sketch"),
+    ("gradwatch-spectral", "edge"),
+    ("gradwatch-store", "commit"),
+    ("gradwatch-tests", "submit"),
+];
+
+/// Benchmarks of the whole service.
+const BENCHES_OF_THE_SERVICE: [&str; 3] = ["ingest", "charts", "memory"];
+
+fn bench(name: Option<&str>, arguments: &[String]) -> Result<()> {
+    let is_known =
+        |name| BENCHES_OF_THE_SERVICE.contains(&name) || BENCHES_OF_A_CRATE.iter().any(|(_, it)| *it == name);
+    if let Some(name) = name
+        && !is_known(name)
+    {
+        bail!("no benchmark {name:?}");
+    }
     postgres::install_if_missing()?;
-    // The last one starts the real binary.
+    let is_wanted = |it: &str| name.is_none_or(|name| name == it);
+    // Some start the real binary.
     cargo(["build", "--release", "--package", "gradwatch-server", "--bin", "gradwatch"])?;
-    for (package, name) in [
-        ("gradwatch-spectral", "sketch"),
-        ("gradwatch-spectral", "edge"),
-        ("gradwatch-store", "commit"),
-        ("gradwatch-tests", "submit"),
-    ] {
-        cargo(["bench", "--package", package, "--bench", name])?;
+    for (package, name) in BENCHES_OF_A_CRATE.into_iter().filter(|(_, name)| is_wanted(name)) {
+        let bench = ["bench", "--package", package, "--bench", name, "--"];
+        cargo(bench.into_iter().chain(arguments.iter().map(String::as_str)))?;
+    }
+    for name in BENCHES_OF_THE_SERVICE.into_iter().filter(|name| is_wanted(name)) {
+        let run = ["run", "--release", "--package", "gradwatch-benches", "--", name];
+        cargo(run.into_iter().chain(arguments.iter().map(String::as_str)))?;
     }
     Ok(())
 }

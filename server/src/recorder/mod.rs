@@ -15,7 +15,7 @@ use std::{
 use gradwatch_store::{Reading, ReadingRow, RunCommit, RunId, StepRow, Store, StoreError};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 
 pub(crate) use publish::{Hub, Publication, PublishedRun, Resume};
@@ -28,6 +28,10 @@ use crate::{
 
 /// Rows in one transaction: enough to make its cost per row small, few enough that an ack does not wait for long.
 const MAX_ROWS: usize = 8_192;
+/// Commits that follow each other begin at least this far apart. Each run's newest pages are written by every commit that
+/// has a row of it, so that commits of a few rows each would cost many times the CPU and disk of one commit of all of
+/// them; for an acknowledgement it is little, and one that comes alone does not wait at all.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(10);
 /// Settlements waiting for the recorder; each also holds its bytes of the budget.
 pub(crate) const QUEUE: usize = 1_024;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -104,7 +108,10 @@ impl StoreTrouble {
 impl Recorder {
     /// Runs until the queue is closed and empty.
     pub(crate) async fn run(self, mut queue: mpsc::Receiver<Settlement>) {
+        let mut next_commit = Instant::now();
         while let Some(first) = queue.recv().await {
+            sleep_until(next_commit).await;
+            next_commit = Instant::now() + COMMIT_INTERVAL;
             let (mut batch, mut by_run) = (Batch::default(), HashMap::new());
             batch.add(first, &mut by_run);
             while batch.rows < MAX_ROWS
