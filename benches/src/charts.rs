@@ -75,7 +75,7 @@ impl Charts {
 
     async fn measure(&self, database: &Database) -> Result<Vec<Answered>> {
         let data_dir = tempfile::tempdir()?;
-        let server = Server::gradwatch(data_dir.path(), &database.settings())?;
+        let server = Server::gradwatch(data_dir.path(), &database.settings()?)?;
         let long = self.fill(&server.url()).await?;
         let rest = Rest::new(&server.url());
         let mut results = Vec::new();

@@ -2,35 +2,44 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Result;
+use gradwatch_test_postgres::Cluster;
+use uuid::Uuid;
+
 /// A backend.
 pub(crate) enum Database {
     /// In the server's own process.
     Sqlite,
-    /// At a URL; its processes are those below `pid`, where that is known.
-    Postgres { url: String, pid: Option<u32> },
+    /// A private PostgreSQL with its default settings, which are durable.
+    Postgres(Cluster),
 }
 
 impl Database {
+    /// Every backend there is.
+    pub(crate) fn all() -> Result<Vec<Self>> {
+        Ok(vec![Self::Sqlite, Self::Postgres(Cluster::start()?)])
+    }
+
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
-            Self::Postgres { .. } => "postgres",
+            Self::Postgres(_) => "postgres",
         }
     }
 
-    /// Environment variables that make a server use it.
-    pub(crate) fn settings(&self) -> BTreeMap<&'static str, String> {
-        match self {
-            Self::Sqlite => BTreeMap::new(),
-            Self::Postgres { url, .. } => BTreeMap::from([("DATABASE_URL", url.clone())]),
-        }
+    /// Environment variables that make a server use it, with nothing in it yet.
+    pub(crate) fn settings(&self) -> Result<BTreeMap<&'static str, String>> {
+        let Self::Postgres(cluster) = self else { return Ok(BTreeMap::new()) };
+        let name = format!("bench_{}", Uuid::new_v4().simple());
+        cluster.create_database(&name, None)?;
+        Ok(BTreeMap::from([("DATABASE_URL", cluster.url(&name))]))
     }
 
-    /// The process whose CPU is the database's.
+    /// The process whose CPU, and whose children's, is the database's.
     pub(crate) fn pid(&self) -> Option<u32> {
         match self {
             Self::Sqlite => None,
-            Self::Postgres { pid, .. } => *pid,
+            Self::Postgres(cluster) => Some(cluster.pid()),
         }
     }
 }

@@ -114,7 +114,7 @@ impl Ingest {
     async fn measure(&self, database: Option<&Database>, content: &Arc<Content>) -> Result<Vec<(usize, Sent, Value)>> {
         let data_dir = tempfile::tempdir()?;
         let server = match database {
-            Some(database) => Server::gradwatch(data_dir.path(), &database.settings())?,
+            Some(database) => Server::gradwatch(data_dir.path(), &database.settings()?)?,
             None => Server::bare()?,
         };
         let mut watched = vec![("server", server.pid())];

@@ -14,7 +14,7 @@ mod usage;
 mod verify;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::database::Database;
 
@@ -24,18 +24,6 @@ use crate::database::Database;
 struct Arguments {
     #[command(subcommand)]
     bench: Bench,
-    #[command(flatten)]
-    postgres: PostgresArguments,
-}
-
-#[derive(Args)]
-struct PostgresArguments {
-    /// Also measure on this PostgreSQL
-    #[arg(long, global = true, env = "DATABASE_URL", value_name = "URL")]
-    database_url: Option<String>,
-    /// Process id of that PostgreSQL, to measure its CPU
-    #[arg(long, global = true, value_name = "PID")]
-    database_pid: Option<u32>,
 }
 
 #[derive(Subcommand)]
@@ -50,12 +38,9 @@ enum Bench {
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Arguments { bench, postgres } = Arguments::parse();
-    let mut databases = vec![Database::Sqlite];
-    databases.extend(postgres.database_url.map(|url| Database::Postgres { url, pid: postgres.database_pid }));
-    match bench {
-        Bench::Ingest(ingest) => ingest.run(&databases).await,
-        Bench::Charts(charts) => charts.run(&databases).await,
+    match Arguments::parse().bench {
+        Bench::Ingest(ingest) => ingest.run(&Database::all()?).await,
+        Bench::Charts(charts) => charts.run(&Database::all()?).await,
         Bench::Memory(memory) => memory.run().await,
         Bench::BareServer => bare::serve().await,
     }

@@ -65,7 +65,7 @@ impl Memory {
         let machine = Machine::look(&std::env::temp_dir())?;
         let content = Arc::new(Content::new(DIM));
         let data_dir = tempfile::tempdir()?;
-        let mut settings: BTreeMap<&str, String> = Database::Sqlite.settings();
+        let mut settings: BTreeMap<&str, String> = Database::Sqlite.settings()?;
         settings.insert("GRADWATCH_MEMORY_LIMIT_BYTES", self.memory_limit_bytes.to_string());
         let server = Server::gradwatch(data_dir.path(), &settings)?;
         let counts = Arc::new(Counts::default());

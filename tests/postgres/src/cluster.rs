@@ -108,6 +108,11 @@ impl Cluster {
         self.address
     }
 
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.server.as_raw().unsigned_abs()
+    }
+
     /// The address of a database, as `DATABASE_URL` wants it.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{SUPERUSER}:{}@{}/{database}", self.password, self.address)
