@@ -23,7 +23,7 @@ mod writer;
 pub use checkpoints::{MadeTensor, MadeTraining};
 pub use command::{Ended, command, gradwatch};
 pub use crashing::CrashingServer;
-pub use disk::limit_file_bytes;
+pub use disk::{SmallDisk, limit_file_bytes};
 pub use faulty_store::{Fault, FaultyStore, Planned};
 pub use hostile::{GarbageServer, ReservedPort};
 pub use job::{Job, JobOptions, LEARNING_RATE, TENSOR, loss};
