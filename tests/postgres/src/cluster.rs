@@ -33,6 +33,7 @@ echo "$server"
 word=
 read -r word
 kill -QUIT "$server" 2>/dev/null
+kill -CONT "$server" 2>/dev/null
 wait "$server"
 [ "$word" = keep ] || rm -rf "$2"
 "#;
