@@ -28,8 +28,8 @@ fn a_cluster_ends_with_a_process_that_is_killed() {
     for frozen in [false, true] {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().canonicalize().expect("a path");
-        // PostgreSQL runs as another user when we are root, and has to get there.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("our own folder");
+        // As the machine's temporary folder is: PostgreSQL runs as another user when we are root.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o1777)).expect("our own folder");
         let mut holder = Command::new(env::current_exe().expect("this binary"));
         holder.args(["--exact", "a_cluster_ends_with_a_process_that_is_killed"]).env(HOLD_IN, &path);
         if frozen {
