@@ -1,6 +1,6 @@
 //! Describing a run. Nothing is checked before [`RunBuilder::open`].
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gradwatch_proto::v1;
@@ -9,16 +9,15 @@ use gradwatch_spectral::sketch::{DEFAULT_DIM, Sketcher};
 use tonic::transport::Endpoint;
 use uuid::Uuid;
 
-use crate::buffer::ENTRY_OVERHEAD_BYTES;
 use crate::credentials::{Authorization, Token, endpoint};
+use crate::declared::{check_buffer, check_groups, check_kinds, check_windows};
 use crate::error::OpenError;
 use crate::launch::Launch;
+use crate::repeatable::{Continuation, RepeatableAttempt};
 use crate::run::Run;
-use crate::spec::{Group, Kind, Spec};
+use crate::spec::{Kind, Spec};
 use crate::validate::{check_name, text_problem};
 
-/// The window length unless one is given.
-pub const DEFAULT_WINDOW: u32 = 10;
 /// Memory for frames unless another amount is given.
 pub const DEFAULT_BUFFER_BYTES: usize = 64 << 20;
 /// How long [`Run::close`] waits unless told otherwise.
@@ -30,24 +29,6 @@ pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// As many as a server takes.
 const MAX_SHARDS: u32 = 1_024;
-const WINDOW_LENGTHS: std::ops::RangeInclusive<u32> = 3..=64;
-
-/// An attempt whose frames can be made again at any time, from files for instance, so that another process can go on
-/// with it where one has stopped, without a hole in its windows.
-///
-/// Invariant of the caller: the frame of a sequence number is always the same one, and one process at a time sends them.
-#[derive(Clone, Debug)]
-pub struct RepeatableAttempt {
-    /// The attempt's id; of an attempt that goes on, the one it began with.
-    pub attempt_id: Uuid,
-    /// Who writes the attempt: the same name in every process that does.
-    pub writer_id: String,
-    /// Sequence number of the first frame that will be submitted, at least 1.
-    pub first_seq: u64,
-    /// The server has settled everything up to here, 0 when it knows nothing of the attempt. Frames from `first_seq` to
-    /// this are submitted as if they were new; the server asks for them when its windows need them again.
-    pub settled_seq: u64,
-}
 
 /// What a run is. Made by [`Run::builder`].
 #[derive(Clone, Debug)]
@@ -102,13 +83,6 @@ pub(crate) struct Delivery {
     pub(crate) stall_timeout: Duration,
     /// Where the first attempt goes on, when it is one that another process began.
     pub(crate) continues: Option<Continuation>,
-}
-
-/// An attempt of which the server may have frames that this process never sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Continuation {
-    pub(crate) first_seq: u64,
-    pub(crate) settled_seq: u64,
 }
 
 impl RunBuilder {
@@ -345,11 +319,7 @@ impl RunBuilder {
                     "contradicts launch, which names another attempt",
                 ));
             }
-            check_name("repeatable_attempt: writer_id", &attempt.writer_id)?;
-            if attempt.first_seq == 0 || attempt.first_seq > attempt.settled_seq.saturating_add(1) {
-                let problem = format!("first_seq {} is not between 1 and settled_seq + 1", attempt.first_seq);
-                return Err(OpenError::argument("repeatable_attempt", problem));
-            }
+            attempt.check()?;
         }
         if let Some((_, step)) = self.resume_from
             && step > crate::validate::MAX_STEP
@@ -390,15 +360,13 @@ impl RunBuilder {
             writer_id: repeatable.as_ref().map_or_else(|| Uuid::new_v4().to_string(), |it| it.writer_id.clone()),
             spec: Some(spec.to_wire()),
         };
-        let continues =
-            repeatable.as_ref().map(|it| Continuation { first_seq: it.first_seq, settled_seq: it.settled_seq });
         let delivery = Delivery {
             endpoint,
             authorization,
             request,
             buffer_bytes: self.buffer_bytes,
             stall_timeout: self.stall_timeout,
-            continues,
+            continues: repeatable.as_ref().map(RepeatableAttempt::continuation),
         };
         let plan = Plan {
             spec,
@@ -411,66 +379,4 @@ impl RunBuilder {
         };
         Ok((plan, delivery))
     }
-}
-
-fn check_windows(windows: Vec<u32>) -> Result<Vec<u32>, OpenError> {
-    if windows.is_empty() {
-        return Ok(vec![DEFAULT_WINDOW]);
-    }
-    for (i, window) in windows.iter().enumerate() {
-        if !WINDOW_LENGTHS.contains(window) {
-            return Err(OpenError::argument("window", format!("{window} is not between 3 and 64")));
-        }
-        if windows[..i].contains(window) {
-            return Err(OpenError::argument("window", format!("{window} was given twice")));
-        }
-    }
-    Ok(windows)
-}
-
-fn check_kinds(kinds: Vec<Kind>) -> Result<Vec<Kind>, OpenError> {
-    if kinds.is_empty() {
-        return Err(OpenError::argument("kinds", "is empty"));
-    }
-    match kinds.iter().enumerate().find(|(i, kind)| kinds[..*i].contains(kind)) {
-        Some((_, kind)) => Err(OpenError::argument("kinds", format!("{kind} was given twice"))),
-        None => Ok(kinds),
-    }
-}
-
-fn check_groups(groups: Vec<(String, Vec<(String, u64)>)>) -> Result<Vec<Group>, OpenError> {
-    if groups.is_empty() {
-        return Err(OpenError::argument("group", "none was declared"));
-    }
-    let mut names = HashSet::new();
-    for (group, tensors) in &groups {
-        let group_field = format!("group {group:?}");
-        check_name(&group_field, group)?;
-        if !names.insert(group) {
-            return Err(OpenError::argument(group_field, "was given twice"));
-        }
-        if tensors.is_empty() {
-            return Err(OpenError::argument(group_field, "has no tensors"));
-        }
-        let mut tensor_names = HashSet::new();
-        for (tensor, elements) in tensors {
-            let field = format!("{group_field}: tensor {tensor:?}");
-            check_name(&field, tensor)?;
-            if *elements == 0 {
-                return Err(OpenError::argument(field, "has no elements"));
-            }
-            if !tensor_names.insert(tensor) {
-                return Err(OpenError::argument(field, "was given twice"));
-            }
-        }
-    }
-    Ok(groups.into_iter().map(|(name, tensors)| Group::new(name, tensors)).collect())
-}
-
-/// A quarter of the buffer must hold what the server may ask for again: the longest window and one frame more.
-fn check_buffer(spec: &Spec, given: usize) -> Result<(), OpenError> {
-    let rows = spec.window_lengths.iter().max().map_or(0, |&longest| longest as usize) + 1;
-    let frame_bytes = spec.frame_bytes() + ENTRY_OVERHEAD_BYTES;
-    let needed = frame_bytes.saturating_mul(4 * rows);
-    if given < needed { Err(OpenError::BufferTooSmall { given, needed, rows, frame_bytes }) } else { Ok(()) }
 }

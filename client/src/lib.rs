@@ -37,12 +37,14 @@ mod buffer;
 mod builder;
 mod composer;
 mod credentials;
+mod declared;
 mod error;
 mod frame;
 mod handover;
 mod launch;
 #[cfg(test)]
 mod random;
+mod repeatable;
 mod run;
 mod shared;
 mod spec;
@@ -50,14 +52,14 @@ mod status;
 mod uploader;
 mod validate;
 
-pub use builder::{
-    DEFAULT_BUFFER_BYTES, DEFAULT_CLOSE_TIMEOUT, DEFAULT_STALL_TIMEOUT, DEFAULT_WINDOW, RepeatableAttempt, RunBuilder,
-};
+pub use builder::{DEFAULT_BUFFER_BYTES, DEFAULT_CLOSE_TIMEOUT, DEFAULT_STALL_TIMEOUT, RunBuilder};
+pub use declared::DEFAULT_WINDOW;
 pub use error::{OpenError, SubmitError, WaitError};
 pub use frame::{Frame, TensorSlice};
 pub use gradwatch_spectral::encoding::Encoding;
 pub use gradwatch_spectral::sketch::{DEFAULT_DIM, Sketcher, TensorName};
 pub use launch::{Launch, LaunchError};
+pub use repeatable::RepeatableAttempt;
 pub use run::{Outcome, Run};
 pub use spec::Kind;
 pub use status::{CloseReport, Status};

@@ -42,8 +42,8 @@ pub struct Server {
     pub ca_certificate: Option<String>,
 }
 
-/// Trains a run that groks and its control that memorises, streams both to `server`, and reads back what it stored. `seed` fixes weights, split and sketch, and so the report
-/// but for the runs' ids.
+/// Trains a run that groks and its control that memorises, streams both to `server`, and reads back what it stored.
+/// `seed` fixes weights, split and sketch, and so the report but for the runs' ids.
 ///
 /// # Errors
 /// When the server cannot be reached, or does not settle every frame.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gradwatch_client::{CloseReport, Frame, OpenError, Run, SubmitError};
+use gradwatch_client::{CloseReport, Frame, OpenError, Run, SubmitError, WaitError};
 use indicatif::ProgressBar;
 use serde_json::json;
 use uuid::Uuid;
@@ -15,6 +15,8 @@ pub(crate) const WINDOW: u32 = 20;
 pub(crate) const GROUP: &str = "hidden";
 /// Long enough for a server that has to be waited for, short enough for a person.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the server may take to settle the first frame.
+const FIRST_FRAME_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a job did not get to its end.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,9 @@ pub enum JobError {
     /// A frame was refused before it was sent.
     #[error(transparent)]
     Submit(#[from] SubmitError),
+    /// The server did not take the first frame, so that nothing was trained.
+    #[error("the server takes no frames: {0}")]
+    FirstFrame(#[from] WaitError),
     /// The server did not settle everything.
     #[error("{0}")]
     Undelivered(CloseReport),
@@ -72,6 +77,8 @@ pub(crate) fn train(
         .open()?;
     // The weights before the first step: every later frame carries the change since the one before.
     run.submit(0, Frame::new().parameters(GROUP, [("W", job.hidden())]))?;
+    // A job would train on, whatever the server says. Nobody wants to watch a demo train for a server that refuses it.
+    run.wait_until_settled(FIRST_FRAME_PATIENCE)?;
     while !job.is_finished() {
         let report = job.epoch();
         let mut frame = Frame::new()

@@ -170,8 +170,10 @@ fn tokens_are_managed_without_a_server_and_through_one() {
         ended.says(status);
     }
     gradwatch(dir.path(), &variables, &["token", "revoke", "00000000-0000-0000-0000-000000000000"]).with(FAILED);
-    // Found out before training.
+    // Found out before training: one that nobody knows any more, one that may read and not send.
     gradwatch(dir.path(), &variables, &["demo", "--exit", "--token", &sender]).with(FAILED).says("401");
+    let (viewer, _) = token(&dir, &variables, &["--scope", "read", "--project", "demo"]);
+    gradwatch(dir.path(), &variables, &["demo", "--exit", "--token", &viewer]).with(FAILED).says("ingest");
     drop(server);
 
     gradwatch(dir.path(), &[], &["token", "revoke", &reader_id, "--data-dir", data_dir]).with(OK);

@@ -35,9 +35,14 @@ struct Bench {
 
 impl Bench {
     fn new(count: u64) -> Self {
+        Self::with(count, &[])
+    }
+
+    /// With changed settings of the server.
+    fn with(count: u64, variables: &[(&str, &str)]) -> Self {
         let (dir, data_dir) = (dir(), dir());
         let (files, _) = MadeTraining::new(1, &tensors()).write_all(dir.path(), count, EVERY);
-        let server = ServerProcess::start(data_dir.path(), any_port());
+        let server = ServerProcess::start_with(data_dir.path(), any_port(), variables);
         Self { dir, files, server, _data_dir: data_dir }
     }
 
@@ -243,4 +248,36 @@ async fn wrong_usage_is_named_and_nothing_is_sent() {
     {
         assert!(help.stdout.contains(word), "{word}: {}", help.stdout);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_needs_a_token_where_the_server_asks_for_one() {
+    let admin = "gw_the_first_token_of_the_import_tests_0123456789";
+    let bench = Bench::with(6, &[("GRADWATCH_ACCESS__REQUIRE_TOKENS", "true"), ("GRADWATCH_BOOTSTRAP_TOKEN", admin)]);
+    let token = |project: &str, scopes: &[&str]| {
+        let server = bench.server.url();
+        let create = ["token", "create", "--json", "--name", "a test", "--server", &server, "--token", admin];
+        let scopes: Vec<&str> = scopes.iter().flat_map(|scope| ["--scope", scope]).collect();
+        let made = gradwatch(bench.dir.path(), &[], &[&create, &["--project", project][..], &scopes].concat()).with(OK);
+        made.json()["token"].as_str().expect("a token").to_owned()
+    };
+    let (sender, both) = (token("p", &["ingest"]), token("p", &["ingest", "read"]));
+    for (wrong, said) in [
+        ("gw_a_token_that_nobody_ever_made_0123456789", "401"),
+        (token("p", &["read"]).as_str(), "ingest"),
+        (token("q", &["ingest"]).as_str(), "project \"q\" only"),
+    ] {
+        bench.import(&["--token", wrong]).with(FAILED).says(said);
+    }
+    bench.import(&[]).with(FAILED).says("401");
+
+    // Sending is enough for a new run; to go on with one its rows have to be read.
+    let summary = bench.import(&["--token", &sender, "--json"]).with(OK).json();
+    assert_eq!(summary["rows"], 5);
+    let id = summary["run_id"].as_str().expect("an id");
+    bench.import(&["--token", &sender, "--run-id", id]).with(FAILED).says("read");
+    let again = bench.import(&["--token", &both, "--run-id", id, "--json"]).with(OK).json();
+    assert_eq!((&again["rows"], &again["rows_sent"]), (&json!(5), &json!(0)));
+    let run = bench.rest().with_token(admin).get(&format!("/api/v1/runs/{id}")).await;
+    assert_eq!(run["state"], "finished", "{run}");
 }

@@ -1,42 +1,81 @@
 //! PostgreSQL's server programs, which tests start a private server with.
 
-use std::{env, path::Path, process::Command};
+use std::{
+    env,
+    path::Path,
+    process::{Command, Stdio},
+};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::run;
 
-/// Installs them with apt where they are missing. Nothing of what is installed is started or changed by the tests.
+/// What the tests run, all in one folder.
+const PROGRAMS: [&str; 4] = ["initdb", "postgres", "createdb", "dropdb"];
+
+/// Installs the programs as root.
+///
+/// Debian's package starts a server and makes it one of the machine's services unless it is told not to. The file that
+/// tells it is read beside its own configuration, so that nothing of the machine's is changed, and goes again.
+const INSTALL: &str = "
+set -e
+export DEBIAN_FRONTEND=noninteractive
+folder=/etc/postgresql-common/createcluster.d
+mkdir -p \"$folder\"
+trap 'rm -f \"$folder/gradwatch-tests.conf\"; rmdir \"$folder\" 2>/dev/null || true' EXIT
+echo 'create_main_cluster = false' >\"$folder/gradwatch-tests.conf\"
+apt-get update --quiet || echo 'going on with the package lists as they are' >&2
+apt-get install --yes --quiet --no-install-recommends postgresql
+";
+
+/// Installs them with apt where they are missing. No server is left running by this, and none of the machine's own is
+/// touched.
 pub(crate) fn install_if_missing() -> Result<()> {
     if is_installed() {
         return Ok(());
     }
+    let missing = format!("PostgreSQL's server programs ({}) are missing", PROGRAMS.join(", "));
     ensure!(
-        Command::new("apt-get").arg("--version").output().is_ok_and(|output| output.status.success()),
-        "PostgreSQL's server programs (initdb, postgres) are missing, and there is no apt-get to install them with; put \
-         them into the PATH"
+        succeeds(Command::new("apt-get").arg("--version")),
+        "{missing}, and there is no apt-get to install them with: install PostgreSQL, and put them into the PATH or \
+         `pg_config` where it says where they are"
     );
-    apt_get(["update", "--quiet"])?;
-    apt_get(["install", "--yes", "--quiet", "--no-install-recommends", "postgresql"])
+    let mut install = if is_root() {
+        Command::new("sh")
+    } else {
+        ensure!(
+            succeeds(Command::new("sudo").args(["--non-interactive", "true"])),
+            "{missing}, and installing them takes root, which is to be had neither directly nor by sudo without a \
+             password. By hand: sudo apt-get install postgresql"
+        );
+        let mut sudo = Command::new("sudo");
+        sudo.args(["--non-interactive", "sh"]);
+        sudo
+    };
+    eprintln!("{missing}: installing them with apt-get");
+    run(install.args(["-c", INSTALL]))?;
+    ensure!(is_installed(), "{missing}, also after `apt-get install postgresql`");
+    Ok(())
 }
 
+/// Looks where the tests will: what `pg_config` says, Debian's folders, the PATH.
 fn is_installed() -> bool {
-    let said = Command::new("pg_config").arg("--bindir").output().ok();
+    let said = Command::new("pg_config").arg("--bindir").output().ok().filter(|output| output.status.success());
     let said = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().into());
     let debian = Path::new("/usr/lib/postgresql").read_dir().into_iter().flatten().flatten();
     let path = env::var_os("PATH").unwrap_or_default();
     said.into_iter()
         .chain(debian.map(|entry| entry.path().join("bin")))
         .chain(env::split_paths(&path))
-        .any(|folder| folder.join("initdb").is_file() && folder.join("postgres").is_file())
+        .any(|folder| PROGRAMS.iter().all(|name| folder.join(name).is_file()))
 }
 
-fn apt_get<const N: usize>(arguments: [&str; N]) -> Result<()> {
-    let user = Command::new("id").arg("--user").output().context("cannot run id")?;
-    let is_root = String::from_utf8_lossy(&user.stdout).trim() == "0";
-    let mut command = if is_root { Command::new("apt-get") } else { Command::new("sudo") };
-    if !is_root {
-        command.args(["--non-interactive", "apt-get"]);
-    }
-    run(command.args(arguments))
+fn is_root() -> bool {
+    let user = Command::new("id").arg("--user").output();
+    user.is_ok_and(|user| String::from_utf8_lossy(&user.stdout).trim() == "0")
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }

@@ -8,7 +8,7 @@ use gradwatch_proto::v1::{self, client_message::Message};
 use prost::Message as _;
 
 use crate::buffer::{Buffer, Entry, MemoryBuffer, Usage};
-use crate::builder::Continuation;
+use crate::repeatable::Continuation;
 use crate::shared::Shared;
 
 /// A batch is sent once it has so many bytes or frames.

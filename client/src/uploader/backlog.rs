@@ -8,7 +8,7 @@ use gradwatch_proto::v1;
 
 use super::attempt::Attempt;
 use crate::buffer::Entry;
-use crate::builder::Continuation;
+use crate::repeatable::Continuation;
 use crate::shared::Shared;
 
 /// Attempts are delivered one after the other; new frames belong to the last.

@@ -21,9 +21,10 @@ use tokio::time::{Instant, sleep_until};
 use tonic::transport::Endpoint;
 
 use crate::buffer::Entry;
-use crate::builder::{Continuation, Delivery};
+use crate::builder::Delivery;
 use crate::credentials::Authorization;
 use crate::handover::Message;
+use crate::repeatable::Continuation;
 use crate::shared::Shared;
 use backlog::Backlog;
 use backoff::Backoff;

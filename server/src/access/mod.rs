@@ -48,9 +48,16 @@ pub(crate) struct Access {
     config: config::Access,
     max_message_bytes: usize,
     is_required: bool,
-    remembered: Mutex<HashMap<TokenHash, (Instant, Option<Arc<Token>>)>>,
+    remembered: Mutex<HashMap<TokenHash, Remembered>>,
     /// By token; `None` is everybody where no token is asked for.
     allowances: Mutex<HashMap<Option<TokenId>, Arc<Allowance>>>,
+}
+
+/// A look-up that is not made again for a while.
+struct Remembered {
+    at: Instant,
+    /// None where nobody made such a token.
+    token: Option<Arc<Token>>,
 }
 
 impl Access {
@@ -89,25 +96,25 @@ impl Access {
     }
 
     async fn look_up(&self, hash: &TokenHash) -> Result<Option<Arc<Token>>, StoreError> {
-        if let Some((at, token)) = lock(&self.remembered).get(hash)
-            && at.elapsed() < BELIEVED
+        if let Some(remembered) = lock(&self.remembered).get(hash)
+            && remembered.at.elapsed() < BELIEVED
         {
-            return Ok(token.clone());
+            return Ok(remembered.token.clone());
         }
         let token = self.store.token_by_hash(hash).await?.map(Arc::new);
         let mut remembered = lock(&self.remembered);
         if remembered.len() >= MAX_REMEMBERED {
-            remembered.retain(|_, (at, _)| at.elapsed() < BELIEVED);
+            remembered.retain(|_, it| it.at.elapsed() < BELIEVED);
         }
         if remembered.len() < MAX_REMEMBERED {
-            remembered.insert(*hash, (Instant::now(), token.clone()));
+            remembered.insert(*hash, Remembered { at: Instant::now(), token: token.clone() });
         }
         Ok(token)
     }
 
     /// A token was revoked through this server: what is remembered of it is no longer so.
     pub(crate) fn forget(&self, token_id: TokenId) {
-        lock(&self.remembered).retain(|_, (_, token)| token.as_ref().is_none_or(|token| token.token_id != token_id));
+        lock(&self.remembered).retain(|_, it| it.token.as_ref().is_none_or(|token| token.token_id != token_id));
     }
 
     /// Ends within five seconds after the caller's token has expired or was revoked. A store that cannot answer ends

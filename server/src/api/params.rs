@@ -104,8 +104,9 @@ impl Params {
         for (name, value) in std::mem::take(&mut self.pairs) {
             match name.strip_prefix(prefix) {
                 Some("") => return Err(Error::invalid(name, "names no label")),
+                // Nothing recorded holds one, and a database may fail on it.
                 Some(rest) if rest.contains('\0') || value.contains('\0') => {
-                    return Err(Error::invalid(prefix, "must not hold a NUL character"));
+                    return Err(Error::invalid(name.replace('\0', "\\0"), "must not hold a NUL character"));
                 }
                 Some(rest) => {
                     if found.insert(rest.to_owned(), value).is_some() {
@@ -270,6 +271,11 @@ mod tests {
         assert_eq!(params.finish().unwrap_err().field.as_deref(), Some("other"));
         assert!(Params::new("/x", Some("label.=1")).prefixed("label.").is_err());
         assert!(Params::new("/x", Some("label.a=1&label.a=2")).prefixed("label.").is_err());
+        for (query, field) in [("label.a=%00", "label.a"), ("label.a%00=1", "label.a\\0")] {
+            let error = Params::new("/x", Some(query)).prefixed("label.").unwrap_err();
+            assert_eq!(error.field.as_deref(), Some(field), "{query}");
+            assert!(error.message.contains("NUL"), "{query}: {}", error.message);
+        }
     }
 
     #[test]

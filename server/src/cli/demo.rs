@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args;
+use gradwatch_client::WaitError;
 use gradwatch_demo::{DemoError, DemoReport, JobError, PROJECT, RestError, Server};
 use gradwatch_server::{ServeError, ServerHandle, config::Config, serve};
 
@@ -95,11 +96,11 @@ fn print_report(args: &DemoArgs, report: &DemoReport) {
 
 impl From<DemoError> for Failure {
     fn from(error: DemoError) -> Self {
-        let unreachable = match &error {
-            DemoError::Rest(RestError::Unreachable { .. }) => true,
-            DemoError::Job { cause: JobError::Undelivered(report), .. } => report.settled == 0,
-            _ => false,
-        };
+        let unreachable = matches!(
+            error,
+            DemoError::Rest(RestError::Unreachable { .. })
+                | DemoError::Job { cause: JobError::FirstFrame(WaitError::Stalled { .. }), .. }
+        );
         Self::new(if unreachable { UNREACHABLE } else { FAILED }, error)
     }
 }

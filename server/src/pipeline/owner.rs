@@ -1,5 +1,7 @@
 //! The state of a run in the hands of its one owner. No locks, no I/O: commands go in, what is to be settled comes out.
 
+mod settlement;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -7,9 +9,7 @@ use std::{
 
 use gradwatch_proto::v1::{self, server_message};
 use gradwatch_spectral::detectors::Regime;
-use gradwatch_store::{
-    AttemptId, EventRow, RunCommit, RunCounters, RunId, RunPatch, RunState, Segment, ShardMark, lineage,
-};
+use gradwatch_store::{AttemptId, EventRow, RunCommit, RunId, RunState, Segment, ShardMark, lineage};
 use tokio::sync::oneshot;
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::Liveness,
     metrics::Metrics,
-    recorder::{InFlight, MarkAdvance, Settlement},
+    recorder::{InFlight, Settlement},
 };
 
 /// A run and everything its readings depend on.
@@ -376,67 +376,6 @@ impl RunOwner {
             Some(held) => held.owner.last_step(),
             None => self.segments.iter().find(|it| it.segment == segment).and_then(|it| it.last_step),
         }
-    }
-
-    /// Changes of the run's own row that follow from what happened.
-    fn note_changes(&mut self, now_us: i64, commit: &mut RunCommit) {
-        for step in &commit.steps {
-            for name in step.scalars.keys() {
-                if !self.scalar_names.contains(name) {
-                    self.scalar_names.insert(name.clone());
-                    commit.scalar_names.push(name.clone());
-                }
-            }
-        }
-        let newest = self.newest_segment().and_then(|newest| self.attempts.get(&newest));
-        if let Some(regime) = newest.map(|held| held.owner.regime())
-            && regime != self.regime
-        {
-            self.regime = regime;
-            commit.patch.regime = Some(regime);
-        }
-        // Only the newest attempt says where the run stands.
-        if commit.patch.last_step.is_some() {
-            commit.patch.last_step = newest.and_then(|held| held.owner.last_step());
-        }
-        let heard_us = self.pulse.last_heard_us().unwrap_or(self.last_seen_us);
-        // Heartbeats alone are written down no more often than it takes to tell a stall from a crash.
-        let stale_us = i64::try_from(self.liveness.heartbeat_ms.saturating_mul(3_000)).unwrap_or(i64::MAX);
-        let speaks = !commit.marks.is_empty() || commit.patch.state.is_some_and(|state| state != RunState::Crashed);
-        if speaks || heard_us - self.last_seen_us > stale_us {
-            self.last_seen_us = if speaks { now_us } else { heard_us };
-            commit.patch.last_seen_us = Some(self.last_seen_us);
-        }
-    }
-
-    /// Invariant: an owner's commits are numbered without a gap, so that one whose answer was lost never lands twice.
-    fn settlement(&mut self, mut commit: RunCommit, permits: Vec<Permit>) -> Option<Settlement> {
-        let empty = commit.marks.is_empty()
-            && commit.events.is_empty()
-            && commit.patch == RunPatch { counters: RunCounters::default(), ..RunPatch::default() };
-        if empty {
-            return None;
-        }
-        commit.after_commit = self.commits;
-        self.commits += 1;
-        commit.commit_number = self.commits;
-        let advances = commit.marks.iter().filter_map(|mark| {
-            let shard = self.attempts.get(&mark.segment)?.owner.shard(mark.shard)?;
-            Some(MarkAdvance {
-                mark: Arc::clone(&shard.mark),
-                committed_seq: mark.to_seq,
-                keep_from_seq: mark.keep_from_seq,
-            })
-        });
-        Some(Settlement {
-            advances: advances.collect(),
-            project: Arc::clone(&self.project),
-            live_to_step: Arc::clone(&self.live_to_step),
-            commit,
-            permits,
-            in_flight: self.in_flight.begin(),
-            done: std::mem::take(&mut self.finished),
-        })
     }
 }
 

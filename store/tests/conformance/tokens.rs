@@ -17,7 +17,7 @@ fn token(number: u8) -> Token {
         project: (number % 2 == 1).then(|| "vision".to_owned()),
         scopes: Scope::ALL.into_iter().take(number.into()).collect(),
         created_at_us: 1_000 - i64::from(number),
-        expires_at_us: (number % 3 == 0).then_some(5_000),
+        expires_at_us: number.is_multiple_of(3).then_some(5_000),
         revoked_at_us: None,
     }
 }

@@ -33,6 +33,7 @@ echo "$server"
 word=
 read -r word
 kill -QUIT "$server" 2>/dev/null
+kill -CONT "$server" 2>/dev/null
 wait "$server"
 [ "$word" = keep ] || rm -rf "$2"
 "#;
@@ -42,7 +43,8 @@ wait "$server"
 pub struct ClusterOptions {
     /// Settings as in postgresql.conf, such as `("synchronous_commit", "off")`.
     pub settings: Vec<(String, String)>,
-    /// Where its folder is made, such as a small tmpfs; the temporary folder when absent. Its user must get there.
+    /// Where its folder is made, such as a small tmpfs; the temporary folder when absent. Its user must get there, and
+    /// be allowed to remove it again.
     pub parent: Option<PathBuf>,
 }
 

@@ -22,15 +22,21 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// Asks whether the server is there and ready.
+    /// Asks whether the server is there, ready, and knows the token.
     pub(super) async fn connect(args: &ImportArgs, ca_certificate: Option<&str>) -> Result<Self, ImportError> {
         let server = args.server().to_owned();
         let client = RestClient::new(&server, args.remote.token.as_deref(), ca_certificate)
             .map_err(|error| ImportError::Usage(error.to_string()))?;
         let rest = Self { server, client };
         match rest.client.get::<Value>("/readyz").await {
-            Ok(_) => Ok(rest),
-            Err(error @ RestError::Status { .. }) => Err(rest.unreachable(&error)),
+            Ok(_) => {}
+            Err(error @ RestError::Status { .. }) => return Err(rest.unreachable(&error)),
+            Err(error) => return Err(rest.error(error)),
+        }
+        // A job keeps trying with a token that is unknown, because it may become known; an import says so at once. One
+        // that is known and may not read may still send.
+        match rest.client.get::<Value>("/api/v1/runs?limit=1").await {
+            Ok(_) | Err(RestError::Status { status: 403, .. }) => Ok(rest),
             Err(error) => Err(rest.error(error)),
         }
     }
