@@ -1,7 +1,7 @@
 //! Who is asking, what they may, and how much of it.
 //!
-//! Invariant: nothing is reachable that [`requirement`] does not declare; [`guard`] stands in front of every route and
-//! every RPC. What a caller may see is decided by the [`Caller`] that the guard leaves in the request: without one,
+//! Invariant: nothing is reachable that `requirement` does not declare; `guard` stands in front of every route and
+//! every RPC. What a caller may see is decided by the `Caller` that the guard leaves in the request: without one,
 //! handlers refuse.
 
 mod allowance;

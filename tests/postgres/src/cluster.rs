@@ -27,6 +27,7 @@ const START_PATIENCE: Duration = Duration::from_secs(120);
 /// Starts the server and waits until its standard input closes, which happens however the process ends that holds the
 /// other side. Then it stops the server without ceremony and removes the folder, unless it was told `keep`.
 const GUARD: &str = r#"
+trap '' HUP
 "$1" -D "$2/data" >>"$2/log" 2>&1 </dev/null &
 server=$!
 echo "$server"
