@@ -4,6 +4,7 @@ mod checkpoints;
 mod command;
 mod crashing;
 mod faulty_store;
+mod guard;
 mod hostile;
 mod job;
 mod made;
