@@ -5,6 +5,7 @@ mod command;
 mod crashing;
 mod disk;
 mod faulty_store;
+mod guard;
 mod hostile;
 mod job;
 mod made;

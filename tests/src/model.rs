@@ -134,6 +134,11 @@ impl ModelJob {
         self.attempts.iter().flat_map(|attempt| &attempt.writers)
     }
 
+    /// How many attempts it has had.
+    pub fn attempts(&self) -> usize {
+        self.attempts.len()
+    }
+
     fn newest(&mut self) -> &mut Vec<Writer> {
         &mut self.attempts.last_mut().expect("an attempt").writers
     }
@@ -204,8 +209,12 @@ impl ModelJob {
     /// Everything is settled and the end is heard.
     pub async fn end(&mut self) {
         let newest = self.attempts.len() - 1;
-        for attempt in &mut self.attempts[..newest] {
-            settle(&mut attempt.writers).await;
+        for (number, attempt) in self.attempts.iter_mut().enumerate() {
+            // The end is said behind frames that are not settled yet; but shards, which wait for each other, say it here
+            // one after the other.
+            if number < newest || attempt.writers.len() > 1 {
+                settle(&mut attempt.writers).await;
+            }
         }
         for writer in self.newest() {
             writer.finish(v1::Outcome::Finished).await;

@@ -6,7 +6,7 @@ use gradwatch_test_postgres::TestDatabase;
 use tempfile::TempDir;
 
 /// Which database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Backend {
     /// A directory.
     Sqlite,

@@ -6,16 +6,19 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
-    thread,
+    thread::{self, JoinHandle},
 };
 
-use crate::{disk, place::Place};
+use crate::{disk, guard::Guard, place::Place};
 
 /// `gradwatch serve` on a data directory.
 pub struct ServerProcess {
     child: Child,
     address: SocketAddr,
     errors: Arc<Mutex<Vec<String>>>,
+    /// Reads what it logs, until it has ended.
+    listening: Option<JoinHandle<()>>,
+    _guard: Guard,
 }
 
 impl ServerProcess {
@@ -37,22 +40,66 @@ impl ServerProcess {
     }
 
     fn start_on(data_dir: &Path, address: SocketAddr, environment: &[(String, String)]) -> Self {
-        let (child, stderr) = spawn(data_dir, address, environment);
-        let mut lines = BufReader::new(stderr).lines();
-        let address = loop {
+        let mut server = Self::spawn(data_dir, address, environment);
+        let mut lines = BufReader::new(server.stderr()).lines();
+        server.address = loop {
             let line = lines.next().expect("the server says where it listens before it ends").expect("text");
             let Ok(entry) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
             if entry["fields"]["message"] == "listening" {
                 break entry["fields"]["address"].as_str().expect("an address").parse().expect("an address");
             }
         };
-        Self { child, address, errors: listen(lines) }
+        server.listen(lines);
+        server
     }
 
     /// Starts without waiting for anything, with more environment variables.
     pub fn launch(data_dir: &Path, address: SocketAddr, environment: &[(String, String)]) -> Self {
-        let (child, stderr) = spawn(data_dir, address, environment);
-        Self { child, address, errors: listen(BufReader::new(stderr).lines()) }
+        let mut server = Self::spawn(data_dir, address, environment);
+        let lines = BufReader::new(server.stderr()).lines();
+        server.listen(lines);
+        server
+    }
+
+    fn spawn(data_dir: &Path, address: SocketAddr, environment: &[(String, String)]) -> Self {
+        // What is ignored stays ignored over exec: a file that may not grow is then an error of the write.
+        let child = Command::new("sh")
+            .args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#])
+            .arg(binary())
+            .args(["serve", "--listen", &address.to_string(), "--data-dir"])
+            .arg(data_dir)
+            // Not what whoever runs the tests may have set for something else.
+            .env_remove("DATABASE_URL")
+            .env_remove("GRADWATCH_DATABASE_URL")
+            .env("GRADWATCH_LOG__FORMAT", "json")
+            .env("GRADWATCH_LOG__FILTER", "info")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let guard = Guard::new(&child, data_dir);
+        Self { child, address, errors: Arc::default(), listening: None, _guard: guard }
+    }
+
+    fn stderr(&mut self) -> ChildStderr {
+        self.child.stderr.take().expect("stderr is piped")
+    }
+
+    /// Reads what it logs, or it would block one day; keeps the errors.
+    fn listen(&mut self, lines: Lines<BufReader<ChildStderr>>) {
+        let found = Arc::clone(&self.errors);
+        self.listening = Some(thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let is_error = match serde_json::from_str::<serde_json::Value>(&line) {
+                    Ok(entry) => entry["level"] == "ERROR",
+                    // A panic is no log line, nor is what a killed server was about to write.
+                    Err(_) => line.contains("panicked at"),
+                };
+                if is_error {
+                    found.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                }
+            }
+        }));
     }
 
     /// What it has logged as an error so far, and its panics.
@@ -87,6 +134,9 @@ impl ServerProcess {
     pub fn kill(&mut self) {
         self.child.kill().expect("the server is killed");
         self.child.wait().expect("the server has ended");
+        if let Some(listening) = self.listening.take() {
+            listening.join().expect("a thread that reads");
+        }
     }
 
     /// Whether it has ended by itself.
@@ -112,45 +162,6 @@ impl Drop for ServerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn spawn(data_dir: &Path, address: SocketAddr, environment: &[(String, String)]) -> (Child, ChildStderr) {
-    // What is ignored stays ignored over exec: a file that may not grow is then an error of the write.
-    let mut child = Command::new("sh")
-        .args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#])
-        .arg(binary())
-        .args(["serve", "--listen", &address.to_string(), "--data-dir"])
-        .arg(data_dir)
-        // Not what whoever runs the tests may have set for something else.
-        .env_remove("DATABASE_URL")
-        .env_remove("GRADWATCH_DATABASE_URL")
-        .env("GRADWATCH_LOG__FORMAT", "json")
-        .env("GRADWATCH_LOG__FILTER", "info")
-        .envs(environment.iter().map(|(name, value)| (name, value)))
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    let stderr = child.stderr.take().expect("stderr is piped");
-    (child, stderr)
-}
-
-/// Reads what a server logs, or it would block one day; keeps the errors.
-fn listen(lines: Lines<BufReader<ChildStderr>>) -> Arc<Mutex<Vec<String>>> {
-    let errors = Arc::new(Mutex::new(Vec::new()));
-    let found = Arc::clone(&errors);
-    thread::spawn(move || {
-        for line in lines.map_while(Result::ok) {
-            let is_error = match serde_json::from_str::<serde_json::Value>(&line) {
-                Ok(entry) => entry["level"] == "ERROR",
-                // A panic is no log line, nor is what a killed server was about to write.
-                Err(_) => line.contains("panicked at"),
-            };
-            if is_error {
-                found.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            }
-        }
-    });
-    errors
 }
 
 /// The `gradwatch` binary that belongs to this build.

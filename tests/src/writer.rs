@@ -1,8 +1,12 @@
 //! A client that obeys the protocol, speaks it by hand, and keeps a ledger of everything it was told.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
-use gradwatch_proto::v1::{self, OpenRunRequest, client_message::Message, server_message};
+use gradwatch_proto::v1::{self, OpenRunRequest, RejectCode, client_message::Message, server_message};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
 
@@ -34,6 +38,8 @@ pub struct Writer {
     left: Option<PeerStream>,
     /// The oldest frame that it still has: a real client's buffer may be too small for all that the server could need.
     oldest_seq: u64,
+    /// Frames that were told to be rejected through no fault of theirs; `None` while that is a failure.
+    refused: Option<BTreeSet<u64>>,
     /// Acknowledgements that were heard.
     pub acknowledgements: u64,
 }
@@ -55,6 +61,7 @@ impl Writer {
             stream: None,
             left: None,
             oldest_seq: 1,
+            refused: None,
             acknowledgements: 0,
         }
     }
@@ -65,6 +72,17 @@ impl Writer {
         writer.slots.clone_from(&self.slots);
         writer.given_up.clone_from(&self.given_up);
         writer
+    }
+
+    /// Expects that a database refuses its rows, so that frames are rejected that are as they should be.
+    pub fn expect_refusals(&mut self) {
+        self.refused.get_or_insert_default();
+    }
+
+    /// The frames that were told to be rejected through no fault of theirs. An answer that is lost tells nothing.
+    pub fn refused(&self) -> &BTreeSet<u64> {
+        static NONE: BTreeSet<u64> = BTreeSet::new();
+        self.refused.as_ref().unwrap_or(&NONE)
     }
 
     /// What it opened, or will open.
@@ -351,7 +369,13 @@ impl Writer {
         self.acknowledgements += 1;
     }
 
-    fn rejected(&self, rejected: &v1::Rejected) {
+    fn rejected(&mut self, rejected: &v1::Rejected) {
+        if rejected.code() == RejectCode::Internal
+            && let Some(refused) = &mut self.refused
+        {
+            refused.insert(rejected.seq);
+            return;
+        }
         let slot = self.slots[rejected.seq as usize - 1];
         let Slot::Flawed(flaw) = slot else { panic!("{rejected:?}: frame {} is {slot:?}", rejected.seq) };
         assert_eq!(rejected.field, flaw.field(), "{rejected:?}");

@@ -3,11 +3,12 @@
 //!
 //! `PROPTEST_CASES` sets how many schedules each test plays, `PROPTEST_RNG_SEED` which.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
-use gradwatch_store::{Store, sqlite::SqliteStore};
+use gradwatch_store::Store;
 use gradwatch_tests::{
-    CrashingServer, Fault, FaultyStore, Flaw, Made, ModelJob, Op, PATIENCE, Planned, Rest, Slot, Writer, open_request,
+    Backend, CrashingServer, Fault, FaultyStore, Flaw, Made, ModelJob, Op, PATIENCE, Place, Planned, Rest, Slot,
+    Writer, open_request,
 };
 use http::Method;
 use proptest::{
@@ -15,6 +16,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config, RngSeed, TestRunner},
 };
+use serde_json::Value;
 use tokio::{
     runtime::Builder,
     task::JoinSet,
@@ -23,6 +25,8 @@ use tokio::{
 
 /// Schedules a test plays where nothing else is asked for.
 const CASES: u32 = 24;
+/// The same on PostgreSQL.
+const POSTGRES_CASES: u32 = 6;
 
 /// What happens to the server.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +82,16 @@ fn commit_fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
+/// Faults of commits. A step that is refused three times is rejected, which is not what these schedules are about.
+fn commit_faults(count: Range<usize>) -> impl Strategy<Value = Vec<Planned>> {
+    vec(planned(commit_fault()), count).prop_map(|mut faults| {
+        for third in faults.iter_mut().filter(|planned| planned.fault == Fault::Refused).skip(2) {
+            third.fault = Fault::Before;
+        }
+        faults
+    })
+}
+
 fn call_fault() -> impl Strategy<Value = Fault> {
     prop_oneof![Just(Fault::Before), Just(Fault::Behind), (0..6_u8).prop_map(Fault::Cut)]
 }
@@ -91,9 +105,14 @@ fn runs() -> impl Strategy<Value = Vec<Vec<Op>>> {
 }
 
 /// Plays schedules and shrinks one that fails.
-fn check(seed: u64, strategy: impl Strategy<Value = Case>) {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
-    let seed = std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(seed);
+fn check(seed: u64, backend: Backend, strategy: impl Strategy<Value = Case>) {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let cases = match (number("PROPTEST_CASES"), backend) {
+        (Some(cases), _) => u32::try_from(cases).expect("as many as fit"),
+        (None, Backend::Sqlite) => CASES,
+        (None, Backend::Postgres) => POSTGRES_CASES,
+    };
+    let seed = number("PROPTEST_RNG_SEED").unwrap_or(seed);
     let config = Config {
         cases,
         rng_seed: RngSeed::Fixed(seed),
@@ -103,57 +122,92 @@ fn check(seed: u64, strategy: impl Strategy<Value = Case>) {
     };
     let played = TestRunner::new(config).run(&strategy, |case| {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-        runtime.block_on(play_on_sqlite(case));
+        runtime.block_on(play(case, &Place::new(backend)));
         Ok(())
     });
     if let Err(failure) = played {
-        panic!("seed {seed}: {failure}");
+        panic!("{backend:?}, seed {seed}: {failure}");
     }
+}
+
+fn clients_and_networks() -> impl Strategy<Value = Case> {
+    let case = |runs| Case { runs, upheavals: Vec::new(), commits: Vec::new(), calls: Vec::new(), poisoned: false };
+    runs().prop_map(case)
+}
+
+fn servers() -> impl Strategy<Value = Case> {
+    let case = |(runs, upheavals)| Case { runs, upheavals, commits: Vec::new(), calls: Vec::new(), poisoned: false };
+    (runs(), upheavals()).prop_map(case)
+}
+
+fn stores() -> impl Strategy<Value = Case> {
+    let faults = (commit_faults(1..5), vec(planned(call_fault()), 0..3));
+    let case = |(runs, (commits, calls), poisoned)| Case { runs, upheavals: Vec::new(), commits, calls, poisoned };
+    (runs(), faults, any::<bool>()).prop_map(case)
+}
+
+fn everything() -> impl Strategy<Value = Case> {
+    let faults = (commit_faults(0..4), vec(planned(call_fault()), 0..4));
+    let case = |(runs, upheavals, (commits, calls), poisoned)| Case { runs, upheavals, commits, calls, poisoned };
+    (runs(), upheavals(), faults, any::<bool>()).prop_map(case)
 }
 
 #[test]
 fn whatever_clients_and_networks_do() {
-    let case = |runs| Case { runs, upheavals: Vec::new(), commits: Vec::new(), calls: Vec::new(), poisoned: false };
-    check(1, runs().prop_map(case));
+    check(1, Backend::Sqlite, clients_and_networks());
 }
 
 #[test]
 fn whatever_happens_to_servers() {
-    let case = |(runs, upheavals)| Case { runs, upheavals, commits: Vec::new(), calls: Vec::new(), poisoned: false };
-    check(2, (runs(), upheavals()).prop_map(case));
+    check(2, Backend::Sqlite, servers());
 }
 
 #[test]
 fn whatever_a_store_answers() {
-    let faults = (vec(planned(commit_fault()), 1..5), vec(planned(call_fault()), 0..3));
-    let case = |(runs, (commits, calls), poisoned)| Case { runs, upheavals: Vec::new(), commits, calls, poisoned };
-    check(3, (runs(), faults, any::<bool>()).prop_map(case));
+    check(3, Backend::Sqlite, stores());
 }
 
 #[test]
 fn whatever_happens_all_at_once() {
-    let faults = (vec(planned(commit_fault()), 0..4), vec(planned(call_fault()), 0..4));
-    let case = |(runs, upheavals, (commits, calls), poisoned)| Case { runs, upheavals, commits, calls, poisoned };
-    check(4, (runs(), upheavals(), faults, any::<bool>()).prop_map(case));
+    check(4, Backend::Sqlite, everything());
 }
 
-async fn play_on_sqlite(case: Case) {
-    let data_dir = tempfile::tempdir().expect("a temporary directory");
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(data_dir.path()).await.expect("a store"));
-    play(case, store, data_dir.path()).await;
+#[test]
+fn whatever_clients_and_networks_do_on_postgres() {
+    check(5, Backend::Postgres, clients_and_networks());
 }
 
-/// Plays a schedule on a store to its end, and compares what is stored with what must be.
-async fn play(case: Case, inner: Arc<dyn Store>, data_dir: &Path) {
+#[test]
+fn whatever_happens_to_servers_on_postgres() {
+    check(6, Backend::Postgres, servers());
+}
+
+#[test]
+fn whatever_a_store_answers_on_postgres() {
+    check(7, Backend::Postgres, stores());
+}
+
+#[test]
+fn whatever_happens_all_at_once_on_postgres() {
+    check(8, Backend::Postgres, everything());
+}
+
+/// Plays a schedule to its end, and compares what is stored with what must be.
+async fn play(case: Case, place: &Place) {
+    let inner = gradwatch_store::open(place.database_url(), place.data_dir()).await.expect("a store");
     let store = Arc::new(FaultyStore::new(Arc::clone(&inner)));
-    let server = CrashingServer::start(Arc::clone(&store) as Arc<dyn Store>, data_dir, |_| {}).await;
+    let server = CrashingServer::start(Arc::clone(&store) as Arc<dyn Store>, place.data_dir(), |_| {}).await;
     store.plan(case.commits, case.calls);
 
-    let mut poisoned = JoinSet::new();
+    let (mut poisoned, mut poisoned_run) = (JoinSet::new(), None);
     if case.poisoned {
         let request = open_request(Made::spec());
-        store.poison(request.run_id.parse().expect("a UUID"));
-        poisoned.spawn(knock(Writer::new(server.url(), request, Made { seed: 99, start: 0, shards: 1 })));
+        let run_id = request.run_id.parse().expect("a UUID");
+        store.poison(run_id);
+        let mut writer = Writer::new(server.url(), request, Made { seed: 99, start: 0, shards: 1 });
+        writer.connected().await;
+        poisoned.spawn(knock(writer));
+        poisoned_run = Some(run_id);
     }
     let mut playing = JoinSet::new();
     for (ops, seed) in case.runs.into_iter().zip(1..) {
@@ -180,7 +234,7 @@ async fn play(case: Case, inner: Arc<dyn Store>, data_dir: &Path) {
     let jobs = jobs.expect("every job ends");
     // A task that is still there has found nothing wrong.
     if let Some(ended) = poisoned.try_join_next() {
-        panic!("a run of which no row is stored was told otherwise: {ended:?}");
+        panic!("a run of which no row is stored: {ended:?}");
     }
     poisoned.shutdown().await;
     store.heal();
@@ -191,21 +245,36 @@ async fn play(case: Case, inner: Arc<dyn Store>, data_dir: &Path) {
     for counter in ["gradwatch_unique_violations_total 0", "gradwatch_run_panics_total 0"] {
         assert!(metrics.lines().any(|line| line == counter), "no {counter} in {metrics}");
     }
+    if let Some(run_id) = poisoned_run {
+        let steps = rest.all(&format!("/api/v1/runs/{run_id}/steps?limit=100")).await;
+        assert_eq!(steps, Vec::<Value>::new(), "the store took none of them");
+    }
     for job in &jobs {
         job.assert_stored(&rest).await;
-        assert_marks(job, inner.as_ref()).await;
     }
     server.stop().await;
     inner.close().await;
+    // Another one: connections belong to the runtime that made them, and those of the servers are gone.
+    let store = gradwatch_store::open(place.database_url(), place.data_dir()).await.expect("the store again");
+    for job in &jobs {
+        assert_marks(job, store.as_ref()).await;
+    }
+    if let Some(run_id) = poisoned_run {
+        let counters = store.run(run_id).await.expect("the run").counters;
+        let marks = store.shard_marks(run_id, 1).await.expect("marks");
+        assert_eq!([counters.rejected], [marks[0].committed_seq], "what the mark passed is rejected and counted");
+    }
+    store.close().await;
 }
 
-/// Sends frames again and again, which the store never takes.
+/// Sends frames again and again, which the store never takes. Only those may be acknowledged that are rejected, and of
+/// them the answer may be lost.
 async fn knock(mut writer: Writer) {
+    writer.expect_refusals();
     loop {
         let frames = writer.make([Slot::Frame; 3]);
         writer.send(frames, 2).await;
         writer.listen(Duration::from_millis(20)).await;
-        assert_eq!(writer.acknowledged_seq(), 0, "nothing of it is stored");
     }
 }
 

@@ -2,6 +2,7 @@
 //! (the writers'), which are compared with what is stored at the end, and with what a server reads to which nothing
 //! happened.
 
+mod database;
 mod dice;
 mod job;
 mod undisturbed;
@@ -21,20 +22,12 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-pub use self::dice::Dice;
 use self::job::Temper;
+pub use self::{database::Database, dice::Dice};
 use crate::{hostile::ReservedPort, model::ModelJob, process::ServerProcess, rest::Rest};
 
 /// How long everything may take to settle once nothing is killed any more.
 const RECOVERY: Duration = Duration::from_secs(600);
-
-/// A database beside the server that can be killed too.
-pub trait Database: Send {
-    /// What tells a server where it is, as environment variables.
-    fn environment(&self) -> Vec<(String, String)>;
-    /// SIGKILL to all of it, and a start on the same data.
-    fn kill_and_start(&mut self);
-}
 
 /// How hard.
 pub struct Options {
@@ -49,7 +42,7 @@ pub struct Options {
     /// Shards of the second job.
     pub shards: u32,
     /// Where the server keeps its data; `None`: in SQLite.
-    pub database: Option<Box<dyn Database>>,
+    pub database: Option<Database>,
 }
 
 /// What came of it. Returned only when every promise held.
@@ -115,7 +108,7 @@ pub async fn torture(options: Options, mut progress: impl FnMut(Progress)) -> Re
     let began = Instant::now();
     let Options { kills, mut database_kills, pause, seed, shards, mut database } = options;
     let data_dir = tempfile::tempdir().expect("a temporary directory");
-    let environment = database.as_ref().map(|database| database.environment()).unwrap_or_default();
+    let environment = database.as_ref().map(Database::environment).unwrap_or_default();
     // The same port every time, which nobody else is given meanwhile.
     let port = ReservedPort::new();
     let shared = Arc::new(Shared::default());
@@ -142,7 +135,7 @@ pub async fn torture(options: Options, mut progress: impl FnMut(Progress)) -> Re
         let left = (u64::from(kills - report.kills), u64::from(database_kills - report.database_kills));
         match &mut database {
             Some(database) if dice.below(left.0 + left.1) < left.1 => {
-                database.kill_and_start();
+                tokio::task::block_in_place(|| database.kill_and_start());
                 report.database_kills += 1;
             }
             _ => {
@@ -161,11 +154,17 @@ pub async fn torture(options: Options, mut progress: impl FnMut(Progress)) -> Re
     let last_start = Instant::now();
     shared.over.store(true, Ordering::Relaxed);
     // A server that found no database has ended; with one that is there, the next stays.
-    while server.has_ended() {
-        assert!(database.is_some(), "the server ended by itself");
-        server = ServerProcess::launch(data_dir.path(), port.address(), &environment);
-        sleep(Duration::from_secs(1)).await;
-    }
+    let listening = async {
+        while !listens(port.address()).await {
+            if server.has_ended() {
+                assert!(database.is_some(), "the server ended by itself");
+                errors.extend(server.errors());
+                server = ServerProcess::launch(data_dir.path(), port.address(), &environment);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(RECOVERY, listening).await.expect("the server starts in the end");
     let jobs: Vec<ModelJob> = timeout(RECOVERY, jobs.join_all()).await.expect("everything settles in the end");
     let recovery_ms = last_start.elapsed().as_millis() as u64;
     errors.extend(server.errors());
@@ -180,7 +179,7 @@ pub async fn torture(options: Options, mut progress: impl FnMut(Progress)) -> Re
         kills: report.kills,
         kills_during_start,
         database_kills: report.database_kills,
-        attempts: writers().count() as u64,
+        attempts: jobs.iter().map(ModelJob::attempts).sum::<usize>() as u64,
         frames_acknowledged: writers().map(|writer| writer.acknowledged_seq()).sum(),
         acknowledgements: writers().map(|writer| writer.acknowledgements).sum(),
         recovery_ms,
