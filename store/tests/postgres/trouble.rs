@@ -1,0 +1,47 @@
+//! A database in trouble: locks that others hold, a schema that somebody changes, a server that becomes a standby.
+
+use gradwatch_store::{Store, StoreError, postgres::PostgresStore};
+use gradwatch_test_postgres::TestDatabase;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+use super::{Owner, open, run_id};
+
+/// What recording needs never waits behind what others ask for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_waits_for_no_other_session() {
+    let database = TestDatabase::new();
+    let store = std::sync::Arc::new(PostgresStore::open(database.url()).await.unwrap());
+    for run in [1, 2] {
+        store.open_attempt(&open(run)).await.unwrap();
+    }
+    let owner = Owner::take(&store, 1).await;
+    // Somebody in psql holds a run: whoever changes it waits, with every connection that there is for that.
+    let mut admin = PgConnection::connect(database.url()).await.unwrap();
+    admin.execute("BEGIN").await.unwrap();
+    let held = run_id(2).0;
+    sqlx::query("SELECT * FROM runs WHERE run_id = $1 FOR UPDATE").bind(held).execute(&mut admin).await.unwrap();
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let store = std::sync::Arc::clone(&store);
+            tokio::spawn(async move { store.take_ownership(run_id(2)).await })
+        })
+        .collect();
+    while waiting_for_locks(database.url()).await < 2 {}
+    // Nobody lets go before these have answered.
+    store.commit(&[owner.next(3)]).await.unwrap();
+    store.durability().await.unwrap();
+    admin.execute("ROLLBACK").await.unwrap();
+    for waiting in waiting {
+        let answer = waiting.await.unwrap();
+        assert!(matches!(answer, Ok(_) | Err(StoreError::Unavailable(_))), "{answer:?}");
+    }
+    Owner::take(&store, 2).await;
+}
+
+/// How many sessions of servers wait for a lock.
+async fn waiting_for_locks(url: &str) -> i64 {
+    let mut admin = PgConnection::connect(url).await.unwrap();
+    let count = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND application_name = 'gradwatch' AND wait_event_type = 'Lock'";
+    sqlx::query_scalar(count).fetch_one(&mut admin).await.unwrap()
+}
