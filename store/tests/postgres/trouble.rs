@@ -4,7 +4,7 @@ use gradwatch_store::{Store, StoreError, postgres::PostgresStore};
 use gradwatch_test_postgres::TestDatabase;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
-use super::{Owner, open, run_id};
+use super::{Owner, open, recorded, run_id};
 
 /// What recording needs never waits behind what others ask for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -44,4 +44,39 @@ async fn waiting_for_locks(url: &str) -> i64 {
     let count = "SELECT count(*) FROM pg_stat_activity
                  WHERE datname = current_database() AND application_name = 'gradwatch' AND wait_event_type = 'Lock'";
     sqlx::query_scalar(count).fetch_one(&mut admin).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_schema_that_is_broken_for_a_while_rejects_nothing_for_good() {
+    let database = TestDatabase::new();
+    let store = PostgresStore::open(database.url()).await.unwrap();
+    store.open_attempt(&open(1)).await.unwrap();
+    let mut owner = Owner::take(&store, 1).await;
+    store.commit(&[owner.next(3)]).await.unwrap();
+    (owner.commits, owner.mark) = (1, 3);
+    let mut admin = PgConnection::connect(database.url()).await.unwrap();
+    let partition: String =
+        sqlx::query_scalar("SELECT tableoid::regclass::text FROM steps LIMIT 1").fetch_one(&mut admin).await.unwrap();
+    let remainder = partition.rsplit('_').next().unwrap();
+    let detach = format!("ALTER TABLE steps DETACH PARTITION {partition}");
+    let attach =
+        format!("ALTER TABLE steps ATTACH PARTITION {partition} FOR VALUES WITH (MODULUS 16, REMAINDER {remainder})");
+    let troubles = [
+        (
+            "ALTER TABLE steps RENAME TO elsewhere".to_owned(),
+            "ALTER TABLE elsewhere RENAME TO steps".to_owned(),
+            "42P01",
+        ),
+        (detach, attach, "23514"),
+    ];
+    for (breaks, mends, code) in troubles {
+        admin.execute(sqlx::AssertSqlSafe(breaks)).await.unwrap();
+        let answer = store.commit(&[owner.next(3)]).await;
+        let Err(StoreError::Unavailable(message)) = answer else { panic!("{answer:?}") };
+        assert!(message.contains(code), "{message}");
+        admin.execute(sqlx::AssertSqlSafe(mends)).await.unwrap();
+        store.commit(&[owner.next(3)]).await.unwrap();
+        (owner.commits, owner.mark) = (owner.commits + 1, owner.mark + 3);
+    }
+    assert_eq!(recorded(&store, 1).await.0, (1..=owner.mark).collect::<Vec<_>>());
 }
