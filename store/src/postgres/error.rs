@@ -27,6 +27,14 @@ fn meaning(code: &str, is_about_partitions: bool, message: String) -> StoreError
     }
 }
 
+/// Whether every further statement on the same connection may fail likewise: its server is a standby or stops (25006, 57P,
+/// 08), its prepared statements are not what the driver believes (26000, 42P05) or are of another schema (0A000).
+/// Invariant: such a connection is closed, so that after a fail-over the next statement goes to the new server.
+pub(super) fn is_of_connection(code: Option<&str>) -> bool {
+    let code = code.unwrap_or_default();
+    matches!(code, "25006" | "26000" | "42P05" | "0A000") || code.starts_with("57P") || code.starts_with("08")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! A database in trouble: locks that others hold, a schema that somebody changes, a server that becomes a standby.
 
 use gradwatch_store::{Store, StoreError, postgres::PostgresStore};
-use gradwatch_test_postgres::TestDatabase;
+use gradwatch_test_postgres::{Cluster, TestDatabase};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::{Owner, open, recorded, run_id};
@@ -79,4 +79,30 @@ async fn a_schema_that_is_broken_for_a_while_rejects_nothing_for_good() {
         (owner.commits, owner.mark) = (owner.commits + 1, owner.mark + 3);
     }
     assert_eq!(recorded(&store, 1).await.0, (1..=owner.mark).collect::<Vec<_>>());
+}
+
+/// After a fail-over the old primary, now a standby, refuses to write on connections that are still there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_only_reads_is_not_used_again() {
+    let cluster = Cluster::start().unwrap();
+    cluster.create_database("standby", None).unwrap();
+    let url = cluster.url("standby");
+    let store = PostgresStore::open(&url).await.unwrap();
+    store.open_attempt(&open(1)).await.unwrap();
+    let owner = Owner::take(&store, 1).await;
+    let mut admin = PgConnection::connect(&cluster.url("postgres")).await.unwrap();
+    // A session takes this when it begins, and keeps it.
+    admin.execute("ALTER DATABASE standby SET default_transaction_read_only = on").await.unwrap();
+    let close = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'standby'";
+    admin.execute(close).await.unwrap();
+    loop {
+        match store.commit(&[owner.next(3)]).await {
+            Err(StoreError::Unavailable(message)) if message.contains("25006") => break,
+            Err(StoreError::Unavailable(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    admin.execute("ALTER DATABASE standby RESET default_transaction_read_only").await.unwrap();
+    store.commit(&[owner.next(3)]).await.unwrap();
+    assert_eq!(recorded(&store, 1).await.0, [1, 2, 3]);
 }
