@@ -10,6 +10,7 @@ mod http_server;
 mod ingest;
 mod metrics;
 mod pipeline;
+mod readiness;
 mod recorder;
 mod retention;
 mod server;

@@ -13,6 +13,7 @@ use crate::{
     http_server, ingest,
     metrics::Metrics,
     pipeline::Pipeline,
+    readiness::Readiness,
     recorder::{self, Hub, Recorder, StoreTrouble},
     retention,
     state::AppState,
@@ -127,6 +128,7 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
     let state = AppState {
         config: Arc::clone(&config),
         access: Arc::new(Access::new(&config, Arc::clone(&store))),
+        readiness: Arc::new(Readiness::new(Arc::clone(&store))),
         store: Arc::clone(&store),
         hub: Arc::clone(&hub),
         pipeline: Arc::clone(&pipeline),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use gradwatch_store::Store;
 use tokio_util::sync::CancellationToken;
 
-use crate::{access::Access, config::Config, metrics::Metrics, pipeline::Pipeline, recorder::Hub};
+use crate::{
+    access::Access, config::Config, metrics::Metrics, pipeline::Pipeline, readiness::Readiness, recorder::Hub,
+};
 
 /// Everything a handler needs; cheap to clone.
 #[derive(Clone)]
@@ -16,6 +18,8 @@ pub(crate) struct AppState {
     pub access: Arc<Access>,
     /// What is committed.
     pub store: Arc<dyn Store>,
+    /// Whether it answers as promised.
+    pub readiness: Arc<Readiness>,
     /// What is being committed.
     pub hub: Arc<Hub>,
     /// Where frames go.

@@ -10,7 +10,10 @@ use crate::{error::StoreError, model::RunId, store::Durability};
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// A transaction that may write. It is rolled back unless it is committed.
+    /// The recorder's transaction. Invariant: it waits for no other session than another commit, so that nothing that
+    /// callers ask for keeps the recorder from recording.
+    Commit,
+    /// Any other transaction that may write. It is rolled back unless it is committed.
     Write,
     /// A read-only transaction that sees one state of the database.
     Snapshot,

@@ -6,7 +6,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::Poll,
 };
@@ -51,6 +51,7 @@ pub struct FaultyStore {
     poisonous_scalars: Mutex<HashSet<String>>,
     violations: Mutex<Vec<String>>,
     healed: AtomicBool,
+    durability_calls: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -64,6 +65,7 @@ impl FaultyStore {
             poisonous_scalars: Mutex::default(),
             violations: Mutex::default(),
             healed: AtomicBool::new(false),
+            durability_calls: AtomicUsize::new(0),
         }
     }
 
@@ -97,6 +99,11 @@ impl FaultyStore {
     /// No more faults, but for poisoned runs.
     pub fn heal(&self) {
         self.healed.store(true, Ordering::Relaxed);
+    }
+
+    /// How often somebody asked how safe a commit is.
+    pub fn durability_calls(&self) -> usize {
+        self.durability_calls.load(Ordering::Relaxed)
     }
 
     /// Everything that the store within refused for what was in it, or because it was there already.
@@ -291,6 +298,7 @@ impl Store for FaultyStore {
     }
 
     async fn durability(&self) -> Result<Durability, StoreError> {
+        self.durability_calls.fetch_add(1, Ordering::Relaxed);
         self.inner.durability().await
     }
 

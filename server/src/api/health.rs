@@ -44,14 +44,11 @@ pub(crate) async fn ready(State(state): State<AppState>, Query(()): Query<()>) -
     if state.draining.is_cancelled() {
         return Err(Error::new(ErrorCode::Unavailable, "the server is shutting down").into());
     }
-    match state.store.durability().await {
-        Ok(durability) => {
+    match state.readiness.durability().await {
+        Some(durability) => {
             Ok(Json(Ready { status: "ready", backend: durability.backend, durability: durability.settings }))
         }
-        Err(error) => {
-            tracing::warn!(%error, "not ready");
-            Err(Error::new(ErrorCode::Unavailable, "the store does not answer as promised").into())
-        }
+        None => Err(Error::new(ErrorCode::Unavailable, "the store does not answer as promised").into()),
     }
 }
 

@@ -25,7 +25,9 @@ use session::PostgresSession;
 
 /// A [`Store`](crate::Store) in a PostgreSQL database.
 pub struct PostgresStore {
-    /// Connections that write: the recorder's, and one for everything else, which does not wait for it.
+    /// The recorder's connection, which nothing else ever takes.
+    recorder: PgPool,
+    /// Connections for every other write, which do not wait for the recorder.
     writers: PgPool,
     /// Connections that only read.
     readers: PgPool,
@@ -74,6 +76,7 @@ impl Backend for PostgresStore {
 
     async fn session(&self, access: Access) -> Result<PostgresSession, StoreError> {
         match access {
+            Access::Commit => PostgresSession::begin(&self.recorder, "BEGIN").await,
             Access::Write => PostgresSession::begin(&self.writers, "BEGIN").await,
             Access::Snapshot => {
                 PostgresSession::begin(&self.readers, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
@@ -89,5 +92,6 @@ impl Backend for PostgresStore {
     async fn close(&self) {
         self.readers.close().await;
         self.writers.close().await;
+        self.recorder.close().await;
     }
 }

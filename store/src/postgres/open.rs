@@ -18,7 +18,7 @@ use crate::{
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
-/// The recorder's connection, and one that opens, changes and deletes runs meanwhile.
+/// Connections that open, change and delete runs while the recorder commits on its own.
 const WRITERS: u32 = 2;
 
 /// Readers at the same time.
@@ -44,16 +44,17 @@ const SETTINGS: [(&str, &str); 8] = [
     ("tcp_user_timeout", "25000"),
 ];
 
-/// The settings that decide what a commit survives, and the version that explains them.
+/// The settings that decide what a commit survives, and no others: anybody may read them at `/readyz`.
 const SELECT_DURABILITY: &str = "SELECT name, setting FROM pg_settings
-     WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit', 'synchronous_standby_names', 'server_version')";
+     WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')";
 
 pub(super) async fn open(database_url: &str) -> Result<PostgresStore, StoreError> {
     let options = parse(database_url)?;
     migrate(&options).await?;
     let options = options.options(SETTINGS);
     let store = PostgresStore {
-        writers: pool(WRITERS).connect_with(options.clone()).await?,
+        recorder: pool(1).connect_with(options.clone()).await?,
+        writers: pool(WRITERS).connect_lazy_with(options.clone()),
         readers: pool(READERS).connect_lazy_with(options),
     };
     durability(&store).await?;
@@ -94,9 +95,10 @@ async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
     migrated
 }
 
-/// Reads back, through a connection like those that write, what makes a commit survive a crash.
+/// Reads back what makes a commit survive a crash, through a connection with the settings of those that write, and never
+/// through one of theirs: whoever asks keeps no write waiting.
 pub(super) async fn durability(store: &PostgresStore) -> Result<Durability, StoreError> {
-    let mut session = PostgresSession::acquire(&store.writers).await?;
+    let mut session = PostgresSession::acquire(&store.readers).await?;
     let rows = session.fetch_all(Statement::new(SELECT_DURABILITY)).await?;
     let setting = |row| Ok((codec::string(row, "name")?, codec::string(row, "setting")?));
     judge(rows.iter().map(setting).collect::<Result<_, StoreError>>()?)

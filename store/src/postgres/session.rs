@@ -5,6 +5,7 @@ use std::{pin::pin, time::Duration};
 use futures_util::TryStreamExt as _;
 use sqlx::{
     AssertSqlSafe, PgConnection, PgPool, Postgres,
+    error::DatabaseError,
     pool::PoolConnection,
     postgres::{PgArguments, PgRow},
     query::Query,
@@ -12,7 +13,7 @@ use sqlx::{
 use tokio::{runtime::Handle, time::timeout};
 
 use super::{
-    bulk,
+    bulk, error,
     values::{PostgresValues, arguments},
 };
 use crate::{
@@ -33,7 +34,7 @@ pub(crate) struct PostgresSession {
     /// Taken when the session is dropped.
     connection: Option<PoolConnection<Postgres>>,
     in_transaction: bool,
-    /// An answer is outstanding, or was lost.
+    /// An answer is outstanding, was lost, or said that the connection is no good any more.
     waiting: bool,
 }
 
@@ -71,10 +72,12 @@ impl PostgresSession {
                 self.waiting = false;
                 Ok(answer)
             }
-            Ok(Err(error)) => {
-                // An error that the database answered with leaves the connection in a known state.
-                self.waiting = !matches!(error, sqlx::Error::Database(_));
-                Err(error.into())
+            Ok(Err(failure)) => {
+                // An error that the database answered with leaves the connection in a known state, unless it is about
+                // the connection itself.
+                let is_known = |answer: &dyn DatabaseError| !error::is_of_connection(answer.code().as_deref());
+                self.waiting = !failure.as_database_error().is_some_and(is_known);
+                Err(failure.into())
             }
             Err(_) => {
                 let message = format!("no answer within {} s", ANSWER_TIMEOUT.as_secs());

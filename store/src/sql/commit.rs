@@ -20,7 +20,7 @@ pub(super) async fn last_commit_seq(backend: &impl Backend) -> Result<u64, Store
 /// believes it to stand. The transaction is dropped, and so rolled back, on every way out but the last.
 pub(super) async fn commit<B: Backend>(backend: &B, runs: &[RunCommit]) -> Result<(u64, Vec<Vec<u64>>), StoreError> {
     named_once(runs)?;
-    let mut tx = backend.session(Access::Write).await?;
+    let mut tx = backend.session(Access::Commit).await?;
     // First of all, because it locks the row that every commit changes: commits of different servers come one behind the
     // other, and cannot wait for each other's runs in a circle.
     let (commit_seq, event_ids) = number::<B>(&mut tx, runs).await?;

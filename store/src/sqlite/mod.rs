@@ -84,7 +84,7 @@ impl Backend for SqliteStore {
 
     async fn session(&self, access: Access) -> Result<SqliteSession, StoreError> {
         Ok(match access {
-            Access::Write => SqliteSession::Transaction(self.begin().await?),
+            Access::Commit | Access::Write => SqliteSession::Transaction(self.begin().await?),
             Access::Snapshot => SqliteSession::Transaction(self.readers.begin().await?),
             Access::Single => SqliteSession::Single(self.readers.acquire().await?),
         })

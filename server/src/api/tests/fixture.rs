@@ -30,6 +30,7 @@ use crate::{
     config::Config,
     metrics::Metrics,
     pipeline::Pipeline,
+    readiness::Readiness,
     recorder::{self, Hub},
     state::AppState,
 };
@@ -114,7 +115,9 @@ impl Api {
             let guarded = protect(super::super::router(state.clone()), state.clone());
             super::super::with_cors(guarded, &state.config.api.cors_origins)
         };
-        let state = AppState { config, access, store, hub, pipeline, metrics, draining: CancellationToken::new() };
+        let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
+        let draining = CancellationToken::new();
+        let state = AppState { config, access, store, readiness, hub, pipeline, metrics, draining };
         Self { router: router_of(state.clone()), state, _dir: dir, _queue: queue }
     }
 

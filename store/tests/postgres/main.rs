@@ -1,5 +1,7 @@
 //! What only a store in a database has: settings that others can weaken, a network that breaks, other servers.
 
+mod trouble;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use gradwatch_store::{
