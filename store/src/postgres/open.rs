@@ -21,6 +21,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 /// Connections that open, change and delete runs while the recorder commits on its own.
 const WRITERS: u32 = 2;
 
+/// How long a commit waits for a lock. Shorter than for others, because all runs wait with the one that is locked.
+const RECORDER_LOCK_TIMEOUT: &str = "2s";
+
 /// Readers at the same time.
 const READERS: u32 = 4;
 
@@ -53,7 +56,7 @@ pub(super) async fn open(database_url: &str) -> Result<PostgresStore, StoreError
     migrate(&options).await?;
     let options = options.options(SETTINGS);
     let store = PostgresStore {
-        recorder: pool(1).connect_with(options.clone()).await?,
+        recorder: pool(1).connect_with(options.clone().options([("lock_timeout", RECORDER_LOCK_TIMEOUT)])).await?,
         writers: pool(WRITERS).connect_lazy_with(options.clone()),
         readers: pool(READERS).connect_lazy_with(options),
     };
