@@ -87,21 +87,21 @@ impl ServerHandle {
 /// When a setting, the store or the address cannot be used.
 pub async fn serve(config: Config) -> Result<ServerHandle, ServeError> {
     config.validate()?;
-    let store = open_store(&config).await?;
-    serve_on(config, store).await
-}
-
-/// Opens the store that the settings name.
-///
-/// # Errors
-/// When it cannot be opened; a data directory is open only once.
-pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
-    let store = gradwatch_store::open(config.database_url.as_ref().map(DatabaseUrl::expose), &config.data_dir).await?;
+    let database_url = config.database_url.as_ref().map(DatabaseUrl::expose);
+    let store = gradwatch_store::open_alone(database_url, &config.data_dir).await?;
     match &config.database_url {
         Some(database_url) => tracing::info!(%database_url, "store opened"),
         None => tracing::info!(data_dir = %config.data_dir.display(), "store opened"),
     }
-    Ok(store)
+    serve_on(config, store).await
+}
+
+/// Opens the store that the settings name, for a command.
+///
+/// # Errors
+/// When it cannot be opened; a data directory is open only once.
+pub async fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+    gradwatch_store::open(config.database_url.as_ref().map(DatabaseUrl::expose), &config.data_dir).await
 }
 
 /// Starts a server on a store that is open; tests give one that breaks.

@@ -29,7 +29,19 @@ pub use query::{
 };
 pub use store::{Durability, Store};
 
-/// Opens the store that the settings ask for: PostgreSQL where there is a URL, else SQLite in a directory.
+/// Opens the store that the settings ask for, for a server: no other server works on it meanwhile. PostgreSQL where there
+/// is a URL, else SQLite in a directory.
+///
+/// # Errors
+/// As [`postgres::PostgresStore::open_alone`] and [`sqlite::SqliteStore::open`].
+pub async fn open_alone(database_url: Option<&str>, data_dir: &Path) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match database_url {
+        Some(url) => Arc::new(postgres::PostgresStore::open_alone(url).await?),
+        None => Arc::new(sqlite::SqliteStore::open(data_dir).await?),
+    })
+}
+
+/// As [`open_alone`], for a command: a database may be open in a server meanwhile, a directory not.
 ///
 /// # Errors
 /// As [`postgres::PostgresStore::open`] and [`sqlite::SqliteStore::open`].

@@ -48,6 +48,7 @@ pub struct FaultyStore {
     commits: Mutex<VecDeque<Planned>>,
     calls: Mutex<VecDeque<Planned>>,
     poisoned: Mutex<HashSet<RunId>>,
+    unavailable: Mutex<HashSet<RunId>>,
     poisonous_scalars: Mutex<HashSet<String>>,
     violations: Mutex<Vec<String>>,
     healed: AtomicBool,
@@ -62,6 +63,7 @@ impl FaultyStore {
             commits: Mutex::default(),
             calls: Mutex::default(),
             poisoned: Mutex::default(),
+            unavailable: Mutex::default(),
             poisonous_scalars: Mutex::default(),
             violations: Mutex::default(),
             healed: AtomicBool::new(false),
@@ -83,6 +85,16 @@ impl FaultyStore {
     /// Refuses every commit that holds a step with a scalar of this name.
     pub fn poison_scalar(&self, name: &str) {
         lock(&self.poisonous_scalars).insert(name.to_owned());
+    }
+
+    /// Takes no commit of these runs for now, as if their rows were locked.
+    pub fn make_unavailable(&self, runs: impl IntoIterator<Item = RunId>) {
+        lock(&self.unavailable).extend(runs);
+    }
+
+    /// Takes commits of all runs again.
+    pub fn make_available(&self) {
+        lock(&self.unavailable).clear();
     }
 
     fn is_poisonous(&self, run: &RunCommit) -> bool {
@@ -172,6 +184,9 @@ impl Store for FaultyStore {
     async fn commit(&self, runs: &[RunCommit]) -> Result<(u64, Vec<Vec<u64>>), StoreError> {
         if let Some(run) = runs.iter().find(|run| self.is_poisonous(run)) {
             return Err(StoreError::Data(format!("planned: run {} is poisoned", run.run_id)));
+        }
+        if let Some(run) = runs.iter().find(|run| lock(&self.unavailable).contains(&run.run_id)) {
+            return Err(StoreError::Unavailable(format!("planned: run {} is locked", run.run_id)));
         }
         let fault = self.next(&self.commits);
         if fault == Some(Fault::Refused) {

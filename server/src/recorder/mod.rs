@@ -36,6 +36,8 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(10);
 pub(crate) const QUEUE: usize = 1_024;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(5);
+/// Failures in a row of a store that says that it is unavailable, before each run is tried alone.
+const FAILURES_BEFORE_ALONE: u32 = 3;
 
 /// What an owner wants settled, and who is to be told.
 #[derive(Debug)]
@@ -114,18 +116,15 @@ impl Recorder {
             next_commit = Instant::now() + COMMIT_INTERVAL;
             let (mut batch, mut by_run) = (Batch::default(), HashMap::new());
             batch.add(first, &mut by_run);
-            while batch.rows < MAX_ROWS
-                && let Ok(next) = queue.try_recv()
-            {
-                batch.add(next, &mut by_run);
-            }
-            self.settle(batch).await;
+            batch.fill(&mut queue, &mut by_run);
+            self.settle(batch, &mut queue).await;
         }
     }
 
     /// Commits a batch. A run whose part cannot be committed is left out and given up; the others do not suffer from it.
-    async fn settle(&self, mut batch: Batch) {
+    async fn settle(&self, mut batch: Batch, queue: &mut mpsc::Receiver<Settlement>) {
         let mut retry = FIRST_RETRY;
+        let mut failures = 0;
         while !batch.commits.is_empty() {
             let started = Instant::now();
             let error = match self.store.commit(&batch.commits).await {
@@ -149,11 +148,15 @@ impl Recorder {
                     tracing::warn!(cause, delay_ms = retry.as_millis() as u64, "commit failed; trying again");
                     sleep(retry).await;
                     retry = (retry * 2).min(LAST_RETRY);
+                    failures += 1;
+                    if failures % FAILURES_BEFORE_ALONE == 0 {
+                        batch = self.suspect(batch, queue).await;
+                    }
                 }
                 cause if batch.commits.len() > 1 => {
                     tracing::error!(%cause, runs = batch.commits.len(), "commit refused; trying each run alone");
                     for alone in batch.split() {
-                        Box::pin(self.settle(alone)).await;
+                        Box::pin(self.settle(alone, queue)).await;
                     }
                     return;
                 }
@@ -165,6 +168,65 @@ impl Recorder {
                 }
             }
         }
+    }
+
+    /// Finds out whether it is about the store or about some runs, such as one whose row somebody has locked, that the
+    /// store is unavailable; answers what is still to be committed.
+    ///
+    /// Invariant (promise 11): a run that cannot be committed while others can is given up, so that they go on. Its owner
+    /// begins again from what is committed and its clients send the rest again. While no run can be committed, as on a
+    /// full disk, it is about none of them: all stay in memory.
+    async fn suspect(&self, mut batch: Batch, queue: &mut mpsc::Receiver<Settlement>) -> Batch {
+        if batch.commits.len() == 1 {
+            // Those that wait behind the one run show whether it is about it.
+            let mut by_run = batch.by_run();
+            batch.fill(queue, &mut by_run);
+        }
+        if batch.commits.len() < 2 || self.store.last_commit_seq().await.is_err() {
+            return batch;
+        }
+        tracing::warn!(runs = batch.commits.len(), "the store takes no commit but answers; trying each run alone");
+        let (left, committed) = self.each_alone(batch).await;
+        if !committed {
+            return left;
+        }
+        // Once more: the trouble may have been everybody's, and have ended in the middle.
+        let (mut left, _) = self.each_alone(left).await;
+        while let Some(run_id) = left.commits.first().map(|commit| commit.run_id) {
+            tracing::error!(%run_id, "the store takes other runs but not this one; its owner begins again");
+            left.remove(run_id, &self.lost, false);
+        }
+        left
+    }
+
+    /// Tries each run once; answers those for which the store was unavailable, and whether one was committed.
+    async fn each_alone(&self, batch: Batch) -> (Batch, bool) {
+        let (mut left, mut committed) = (Batch::default(), false);
+        for mut alone in batch.split() {
+            let run_id = alone.commits[0].run_id;
+            let error = match self.store.commit(&alone.commits).await {
+                Ok((commit_seq, event_ids)) => {
+                    self.committed(alone, commit_seq, event_ids);
+                    committed = true;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            self.count_failure(&error);
+            match error {
+                StoreError::Unavailable(cause) => {
+                    tracing::warn!(cause, %run_id, "commit of one run failed");
+                    left.append(alone);
+                }
+                // The commit in doubt had landed, another owner took the run, or its data is refused.
+                cause => {
+                    tracing::error!(%cause, %run_id, "commit refused; the run's owner begins again");
+                    let as_data = matches!(cause, StoreError::Data(_) | StoreError::UniqueViolation(_));
+                    alone.remove(run_id, &self.lost, as_data);
+                }
+            }
+        }
+        (left, committed)
     }
 
     /// Invariant (promise 1): marks move, and thereby acknowledgements go out, only here, behind a committed
@@ -238,7 +300,7 @@ struct FollowUp {
 impl Batch {
     fn add(&mut self, settlement: Settlement, by_run: &mut HashMap<(RunId, u64), usize>) {
         let Settlement { commit, advances, project, live_to_step, permits, in_flight, done } = settlement;
-        self.rows += commit.steps.len() + commit.readings.len() + commit.events.len() + 1;
+        self.rows += row_count(&commit);
         match by_run.entry((commit.run_id, commit.owner_epoch)) {
             Entry::Occupied(index) => {
                 merge(&mut self.commits[*index.get()], commit);
@@ -258,6 +320,28 @@ impl Batch {
         }
     }
 
+    /// Takes in what waits, as far as there is room.
+    fn fill(&mut self, queue: &mut mpsc::Receiver<Settlement>, by_run: &mut HashMap<(RunId, u64), usize>) {
+        while self.rows < MAX_ROWS
+            && let Ok(next) = queue.try_recv()
+        {
+            self.add(next, by_run);
+        }
+    }
+
+    /// Where each owner's part is.
+    fn by_run(&self) -> HashMap<(RunId, u64), usize> {
+        let owners = self.commits.iter().map(|commit| (commit.run_id, commit.owner_epoch));
+        owners.zip(0..).collect()
+    }
+
+    /// Takes in parts of other owners.
+    fn append(&mut self, other: Self) {
+        self.rows += other.rows;
+        self.commits.extend(other.commits);
+        self.follow_ups.extend(other.follow_ups);
+    }
+
     /// Leaves a run out and says so: its owner has to begin again from what is committed.
     fn remove(&mut self, run_id: RunId, lost: &mpsc::UnboundedSender<Lost>, as_data: bool) {
         while let Some(index) = self.commits.iter().position(|commit| commit.run_id == run_id) {
@@ -272,11 +356,15 @@ impl Batch {
 
     fn split(self) -> impl Iterator<Item = Self> {
         self.commits.into_iter().zip(self.follow_ups).map(|(commit, follow_up)| Self {
+            rows: row_count(&commit),
             commits: vec![commit],
             follow_ups: vec![follow_up],
-            rows: 0,
         })
     }
+}
+
+fn row_count(commit: &RunCommit) -> usize {
+    commit.steps.len() + commit.readings.len() + commit.events.len() + 1
 }
 
 /// Readings as they are read back, with the wall time of their step, which is in the same commit.

@@ -4,12 +4,14 @@
 //! when it is opened, and every commit looks again. Rows go in as arrays, one per column, so that a statement is one
 //! round trip and one prepared plan however many rows it has.
 //!
-//! Several servers can share a database, each with its own runs: a commit locks the one row of `meta` first, so that
-//! commits come one behind the other; every other transaction locks one run and waits for nothing else. So no two can
-//! wait for each other in a circle.
+//! One server works on a database, which an advisory lock sees to ([`PostgresStore::open_alone`]): two would take each
+//! other's runs all the time. Where two meet all the same, behind a network that broke, epochs keep them apart, and nobody
+//! waits for ever: a commit locks the one row of `meta` first, so that commits come one behind the other; every other
+//! transaction locks one run and waits for nothing else. So no two can wait for each other in a circle.
 
 mod bulk;
 pub(crate) mod error;
+mod lock;
 mod open;
 mod session;
 mod values;
@@ -21,6 +23,7 @@ use crate::{
     error::StoreError,
     store::Durability,
 };
+use lock::ServerLock;
 use session::PostgresSession;
 
 /// A [`Store`](crate::Store) in a PostgreSQL database.
@@ -31,6 +34,8 @@ pub struct PostgresStore {
     writers: PgPool,
     /// Connections that only read.
     readers: PgPool,
+    /// Keeps other servers off.
+    lock: Option<ServerLock>,
 }
 
 impl PostgresStore {
@@ -40,7 +45,16 @@ impl PostgresStore {
     /// `Database` when the URL is none or the schema is newer; `Durability` when its settings are weaker than an
     /// acknowledgement promises; `Unavailable` otherwise.
     pub async fn open(database_url: &str) -> Result<Self, StoreError> {
-        open::open(database_url).await
+        open::open(database_url, false).await
+    }
+
+    /// As [`Self::open`], for a server: no other opens it like this until this one is closed, dropped or its process
+    /// ends. Waits up to 15 s for the one before.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; `Database` while another server uses the database.
+    pub async fn open_alone(database_url: &str) -> Result<Self, StoreError> {
+        open::open(database_url, true).await
     }
 }
 
@@ -93,5 +107,9 @@ impl Backend for PostgresStore {
         self.readers.close().await;
         self.writers.close().await;
         self.recorder.close().await;
+        // Last: the next server finds nothing of this one under way.
+        if let Some(lock) = &self.lock {
+            lock.give_back();
+        }
     }
 }

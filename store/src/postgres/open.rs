@@ -8,7 +8,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{PostgresStore, session::PostgresSession};
+use super::{PostgresStore, lock::ServerLock, session::PostgresSession};
 use crate::{
     backend::{Session as _, Statement},
     codec,
@@ -20,6 +20,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 
 /// Connections that open, change and delete runs while the recorder commits on its own.
 const WRITERS: u32 = 2;
+
+/// How long a commit waits for a lock. Shorter than for others, because all runs wait with the one that is locked.
+const RECORDER_LOCK_TIMEOUT: &str = "2s";
 
 /// Readers at the same time.
 const READERS: u32 = 4;
@@ -48,14 +51,17 @@ const SETTINGS: [(&str, &str); 8] = [
 const SELECT_DURABILITY: &str = "SELECT name, setting FROM pg_settings
      WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')";
 
-pub(super) async fn open(database_url: &str) -> Result<PostgresStore, StoreError> {
-    let options = parse(database_url)?;
-    migrate(&options).await?;
-    let options = options.options(SETTINGS);
+pub(super) async fn open(database_url: &str, alone: bool) -> Result<PostgresStore, StoreError> {
+    let without_limits = parse(database_url)?;
+    let options = without_limits.clone().options(SETTINGS);
+    // Before the schema changes under another server.
+    let lock = if alone { Some(ServerLock::take(options.clone()).await?) } else { None };
+    migrate(&without_limits).await?;
     let store = PostgresStore {
-        recorder: pool(1).connect_with(options.clone()).await?,
+        recorder: pool(1).connect_with(options.clone().options([("lock_timeout", RECORDER_LOCK_TIMEOUT)])).await?,
         writers: pool(WRITERS).connect_lazy_with(options.clone()),
         readers: pool(READERS).connect_lazy_with(options),
+        lock,
     };
     durability(&store).await?;
     Ok(store)
