@@ -34,7 +34,7 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Kill a server under load again and again, and look for what was lost: `--kills N --seed N --json`
+    /// Kill a server under load again and again, and look for what was lost: `--kills N --backend postgres --database-kills N`
     Torture {
         /// Passed on; `--help` lists them
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
