@@ -7,6 +7,7 @@
 mod allowance;
 mod caller;
 mod guard;
+mod host;
 mod remembered;
 mod request;
 mod requirement;
@@ -45,6 +46,8 @@ pub(crate) struct Access {
     config: config::Access,
     max_message_bytes: usize,
     is_required: bool,
+    /// Nobody is asked, because only this machine is meant to get here.
+    is_local_only: bool,
     remembered: Remembered,
     /// By token; `None` is everybody where no token is asked for.
     allowances: Mutex<HashMap<Option<TokenId>, Arc<Allowance>>>,
@@ -58,6 +61,7 @@ impl Access {
             config: config.access.clone(),
             max_message_bytes: config.limits.max_message_bytes,
             is_required: config.requires_tokens(),
+            is_local_only: !config.requires_tokens() && config.listen.ip().is_loopback(),
             remembered: Remembered::default(),
             allowances: Mutex::default(),
         }
