@@ -14,10 +14,9 @@ mod requirement;
 mod secret;
 
 use std::{
-    collections::HashMap,
     future::pending,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use axum::http::{HeaderMap, header};
@@ -29,7 +28,7 @@ use crate::{
     error::{Error, ErrorCode},
 };
 
-use allowance::Allowance;
+use allowance::Allowances;
 pub(crate) use caller::Caller;
 pub(crate) use guard::protect;
 use remembered::Remembered;
@@ -43,14 +42,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Knows tokens.
 pub(crate) struct Access {
     store: Arc<dyn Store>,
-    config: config::Access,
-    max_message_bytes: usize,
     is_required: bool,
     /// Nobody is asked, because only this machine is meant to get here.
     is_local_only: bool,
     remembered: Remembered,
-    /// By token; `None` is everybody where no token is asked for.
-    allowances: Mutex<HashMap<Option<TokenId>, Arc<Allowance>>>,
+    allowances: Allowances,
 }
 
 impl Access {
@@ -58,12 +54,10 @@ impl Access {
     pub(crate) fn new(config: &config::Config, store: Arc<dyn Store>) -> Self {
         Self {
             store,
-            config: config.access.clone(),
-            max_message_bytes: config.limits.max_message_bytes,
             is_required: config.requires_tokens(),
             is_local_only: !config.requires_tokens() && config.listen.ip().is_loopback(),
             remembered: Remembered::default(),
-            allowances: Mutex::default(),
+            allowances: Allowances::new(config),
         }
     }
 
@@ -73,7 +67,7 @@ impl Access {
     /// `Unauthenticated` when a token is asked for and there is no good one; `Unavailable` when the store cannot say.
     async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Error> {
         if !self.is_required {
-            return Ok(Caller::anyone(self.allowance(None)));
+            return Ok(Caller::anyone(self.allowances.of(None, Instant::now())));
         }
         let Some(text) = bearer(headers) else {
             return Err(unauthenticated("this server asks for a token: send `Authorization: Bearer gw_…`"));
@@ -85,7 +79,7 @@ impl Access {
         let hash = secret::hash(text);
         match self.look_up(&hash).await? {
             Some(token) if token.is_valid(clock::now_us()) => {
-                let allowance = self.allowance(Some(token.token_id));
+                let allowance = self.allowances.of(Some(token.token_id), Instant::now());
                 Ok(Caller::of_token(token, hash, allowance))
             }
             _ => Err(refused()),
@@ -121,12 +115,6 @@ impl Access {
             }
         }
     }
-
-    fn allowance(&self, token_id: Option<TokenId>) -> Arc<Allowance> {
-        let mut allowances = lock(&self.allowances);
-        let new = || Arc::new(Allowance::new(&self.config, self.max_message_bytes));
-        Arc::clone(allowances.entry(token_id).or_insert_with(new))
-    }
 }
 
 /// When a token has had its time, which needs no store to be known.
@@ -150,9 +138,4 @@ pub(crate) fn unauthenticated(message: &str) -> Error {
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-}
-
-/// The map is whole after any panic: each change is one insertion or removal.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
