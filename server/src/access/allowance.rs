@@ -31,8 +31,10 @@ pub(super) struct Allowances {
     config: Access,
     max_message_bytes: usize,
     /// By token, with the last use; `None` is everybody where no token is asked for.
-    used: Mutex<HashMap<Option<TokenId>, (Instant, Arc<Allowance>)>>,
+    used: Mutex<HashMap<Option<TokenId>, Used>>,
 }
+
+type Used = (Instant, Arc<Allowance>);
 
 impl Allowances {
     /// By the settings of a server.

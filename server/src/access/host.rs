@@ -15,9 +15,9 @@ use crate::error::{Error, ErrorCode};
 /// `PermissionDenied`.
 pub(super) fn require_local(request: &Parts) -> Result<(), Error> {
     // HTTP/2 has it in the URI; a browser always sends one.
-    let headers = request.headers.get_all(header::HOST).iter();
-    let hosts = headers.map(|host| host.to_str().is_ok_and(|host| host.parse().is_ok_and(|host| is_local(&host))));
-    if request.uri.authority().is_none_or(is_local) && hosts.fold(true, |all, is_local| all && is_local) {
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    let are_local = hosts.all(|host| host.to_str().is_ok_and(|host| host.parse().is_ok_and(|host| is_local(&host))));
+    if request.uri.authority().is_none_or(is_local) && are_local {
         return Ok(());
     }
     let message = "nobody is asked for a token here, so this server answers to localhost and to IP addresses only";
