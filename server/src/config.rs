@@ -2,6 +2,7 @@
 //! else in the server reads the environment.
 
 mod database_url;
+mod environment;
 
 use std::{
     net::SocketAddr,
@@ -11,7 +12,7 @@ use std::{
 
 use figment::{
     Figment,
-    providers::{Env, Format, Serialized, Toml},
+    providers::{Format, Serialized, Toml},
 };
 use gradwatch_spectral::detectors::DetectorConfig;
 use serde::{Deserialize, Serialize};
@@ -20,9 +21,6 @@ use crate::{access::Secret, tls};
 
 /// The default file: every setting with its documentation.
 pub const DEFAULT_FILE: &str = include_str!("../config.default.toml");
-
-/// Variables that share the prefix but belong to the commands, not to the server's settings.
-const COMMAND_VARIABLES: &[&str] = &["config", "server", "token", "ca_certificate", "bootstrap_token"];
 
 /// Holds the text of a first token. No setting, so that nothing that prints settings prints it.
 const BOOTSTRAP_VARIABLE: &str = "GRADWATCH_BOOTSTRAP_TOKEN";
@@ -163,6 +161,16 @@ pub enum ConfigError {
     /// A file or variable cannot be read as settings.
     #[error("{0}")]
     Unreadable(Box<figment::Error>),
+    /// A file is not TOML. Where, and no more: the line may hold a password.
+    #[error("configuration file {} is not TOML: line {line}, column {column}", file.display())]
+    NotToml {
+        /// The file.
+        file: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// In characters, counted from 1.
+        column: usize,
+    },
     /// A value is out of range, or contradicts another.
     #[error("{field}: {message}")]
     Invalid {
@@ -184,12 +192,12 @@ impl Config {
             if !file.is_file() {
                 return Err(ConfigError::NoFile(file.to_owned()));
             }
+            check_syntax(file)?;
             figment = figment.merge(Toml::file_exact(file));
         }
         let mut config: Self = figment
-            // What everyone else calls it, too.
-            .merge(Env::raw().only(&["database_url"]))
-            .merge(Env::prefixed("GRADWATCH_").ignore(COMMAND_VARIABLES).split("__"))
+            .merge(environment::database_url())
+            .merge(environment::settings())
             .merge(Serialized::defaults(flags))
             .extract()
             .map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
@@ -232,8 +240,8 @@ impl Config {
             }
             (None, None) => {}
         }
-        if self.database_url.as_ref().is_some_and(|url| !url.is_postgres()) {
-            return invalid("database_url", "must begin with postgres:// or postgresql://".into());
+        if let Some(Err(message)) = self.database_url.as_ref().map(DatabaseUrl::check) {
+            return invalid("database_url", message);
         }
         if self.limits.max_message_bytes < 1 << 16 {
             return invalid("limits.max_message_bytes", "must be at least 65,536".into());
@@ -297,6 +305,22 @@ impl Config {
             threads => threads,
         }
     }
+}
+
+/// Finds what is not TOML before anyone does who quotes it.
+fn check_syntax(file: &Path) -> Result<(), ConfigError> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let message = format!("configuration file {}: {error}", file.display());
+        ConfigError::Unreadable(Box::new(message.into()))
+    })?;
+    let Err(error) = text.parse::<toml::Table>() else { return Ok(()) };
+    let start = error.span().map_or(0, |span| span.start);
+    let before = text.get(..start).unwrap_or_default();
+    Err(ConfigError::NotToml {
+        file: file.to_owned(),
+        line: before.matches('\n').count() + 1,
+        column: before.chars().rev().take_while(|character| *character != '\n').count() + 1,
+    })
 }
 
 /// The first token, if there is to be one. An empty variable is none: that is what templates make of a missing value.

@@ -152,7 +152,11 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
     let lost = pipeline.watch_lost(lost);
     adopt_running(&state).await?;
     let connections = TaskTracker::new();
-    let ends = http_server::Ends { draining: draining.clone(), cut_off: CancellationToken::new() };
+    let ends = http_server::Ends {
+        draining: draining.clone(),
+        cut_off: CancellationToken::new(),
+        first_request_timeout: http_server::FIRST_REQUEST_TIMEOUT,
+    };
     let accepting = tokio::spawn(http_server::accept(listener, tls, app, ends.clone(), connections.clone()));
     let retention = tokio::spawn(retention::run(
         Arc::clone(&store),

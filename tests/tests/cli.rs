@@ -49,6 +49,22 @@ fn valid_settings_are_valid() {
         assert_eq!(shown.json()["database_url"], format!("postgres://u:***@{host}/d"));
     }
 
+    // An empty one is none, and what Kubernetes says of services is no setting.
+    let variables = [
+        ("DATABASE_URL", "postgres://u:secret@a/d"),
+        ("GRADWATCH_DATABASE_URL", ""),
+        ("GRADWATCH_PORT", "tcp://10.0.0.1:7700"),
+        ("GRADWATCH_SERVICE_HOST", "10.0.0.1"),
+        ("GRADWATCH_SERVICE_PORT", "7700"),
+        ("GRADWATCH_SERVICE_PORT_HTTP", "7700"),
+        ("GRADWATCH_PORT_7700_TCP", "tcp://10.0.0.1:7700"),
+        ("GRADWATCH_PORT_7700_TCP_ADDR", "10.0.0.1"),
+    ];
+    let shown = gradwatch(dir.path(), &variables, &["config", "show", "--json"]).with(OK);
+    assert_eq!(shown.json()["database_url"], "postgres://u:***@a/d");
+    let empty = [("DATABASE_URL", ""), ("GRADWATCH_DATABASE_URL", "")];
+    assert!(gradwatch(dir.path(), &empty, &["config", "show", "--json"]).with(OK).json()["database_url"].is_null());
+
     // What is shown, and what is documented, can be read again.
     for show in ["show", "default"] {
         let ended = gradwatch(dir.path(), &[], &["config", show]).with(OK);
@@ -80,6 +96,11 @@ fn a_bad_setting_is_named_wherever_it_comes_from() {
         assert_eq!(ended.json()["valid"], false);
         assert!(ended.json()["error"].as_str().is_some_and(|error| error.contains(name)), "{}", ended.stdout);
     }
+    // What stands on the line may be a password.
+    let path = file(&dir, "insecure = false\ndatabase_url = \"postgres://u:secret@h/d\n");
+    let ended = gradwatch(dir.path(), &[], &["config", "check", "--config", &path]).with(USAGE);
+    assert!(ended.stderr.contains("settings.toml") && ended.stderr.contains("line 2, column "), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
     let variables = [
         ("GRADWATCH_LIVENESS__HEARTBEAT_MS", "0", "liveness.heartbeat_ms"),
         ("GRADWATCH_SHUTDOWN_DEADLINE_S", "soon", "shutdown_deadline_s"),

@@ -1,7 +1,9 @@
 //! How much one token may send.
 
 use std::{
+    collections::HashMap,
     num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -9,17 +11,56 @@ use governor::{
     DefaultDirectRateLimiter, Quota, RateLimiter,
     clock::{Clock, DefaultClock},
 };
+use gradwatch_store::TokenId;
 use tokio::time::sleep;
 
 use crate::{
-    config::Access,
+    config::{Access, Config},
     error::{Error, ErrorCode},
 };
 
 /// How long a stream waits for its turn before it is refused. Meanwhile it is not read, which slows its client down.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// After this long without a use an allowance is dropped; the next one begins full.
+const UNUSED: Duration = Duration::from_secs(60);
 /// Frames are counted in these: finer units would make the time between two of them too short to count.
 const UNIT_BYTES: usize = 1_024;
+
+/// The allowances of all tokens.
+pub(super) struct Allowances {
+    config: Access,
+    max_message_bytes: usize,
+    /// By token, with the last use; `None` is everybody where no token is asked for.
+    used: Mutex<HashMap<Option<TokenId>, Used>>,
+}
+
+type Used = (Instant, Arc<Allowance>);
+
+impl Allowances {
+    /// By the settings of a server.
+    pub(super) fn new(config: &Config) -> Self {
+        let max_message_bytes = config.limits.max_message_bytes;
+        Self { config: config.access.clone(), max_message_bytes, used: Mutex::default() }
+    }
+
+    /// What a token may send, as used at an instant.
+    ///
+    /// Invariant: two connections of a token never have an allowance each: what one still holds stays.
+    pub(super) fn of(&self, token_id: Option<TokenId>, now: Instant) -> Arc<Allowance> {
+        // The map is whole after any panic: each change is one insertion or removal.
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, allowance)) = used.get_mut(&token_id) {
+            *at = now;
+            return Arc::clone(allowance);
+        }
+        used.retain(|_, (at, allowance)| {
+            now.saturating_duration_since(*at) < UNUSED || Arc::strong_count(allowance) > 1
+        });
+        let allowance = Arc::new(Allowance::new(&self.config, self.max_message_bytes));
+        used.insert(token_id, (now, Arc::clone(&allowance)));
+        allowance
+    }
+}
 
 /// What one token may send in a second, over all its connections.
 pub(crate) struct Allowance {
@@ -89,6 +130,22 @@ mod tests {
 
     fn allowance(requests_per_s: usize, frame_bytes_per_s: usize) -> Allowance {
         Allowance::new(&Access { require_tokens: true, requests_per_s, frame_bytes_per_s }, 1 << 16)
+    }
+
+    #[test]
+    fn an_allowance_is_dropped_when_nobody_holds_or_uses_it() {
+        let config = Config::embedded(([127, 0, 0, 1], 0).into(), std::path::Path::new("data")).unwrap();
+        let (allowances, start) = (Allowances::new(&config), Instant::now());
+        let token = |number| Some(TokenId(uuid::Uuid::from_u128(number)));
+        let held = allowances.of(token(1), start);
+        allowances.of(token(2), start);
+        allowances.of(token(3), start + UNUSED / 2);
+        allowances.of(token(4), start + UNUSED);
+        let used = allowances.used.lock().unwrap();
+        assert!(used.contains_key(&token(1)) && used.contains_key(&token(3)) && used.contains_key(&token(4)));
+        assert!(!used.contains_key(&token(2)));
+        drop(used);
+        assert!(Arc::ptr_eq(&held, &allowances.of(token(1), start + 2 * UNUSED)));
     }
 
     #[tokio::test]

@@ -30,8 +30,8 @@ impl Caller {
         Self { token: Some((token, hash)), allowance }
     }
 
-    pub(super) fn hash(&self) -> Option<TokenHash> {
-        self.token.as_ref().map(|(_, hash)| *hash)
+    pub(super) fn token(&self) -> Option<(&Token, &TokenHash)> {
+        self.token.as_ref().map(|(token, hash)| (&**token, hash))
     }
 
     /// How much it may send.

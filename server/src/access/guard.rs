@@ -10,7 +10,7 @@ use axum::{
 use gradwatch_store::Scope;
 
 use super::{
-    Caller,
+    Caller, host,
     requirement::{self, Requirement},
 };
 use crate::{
@@ -60,6 +60,9 @@ impl From<Error> for Refused {
 ///
 /// Invariant: what is not declared is not reachable.
 async fn admit(state: &AppState, request: &Parts) -> Result<Option<Caller>, Refused> {
+    if state.access.is_local_only {
+        host::require_local(request)?;
+    }
     let matched = request.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
     // The methods of a gRPC service share one route.
     let path = match matched {
@@ -83,6 +86,10 @@ async fn admit(state: &AppState, request: &Parts) -> Result<Option<Caller>, Refu
     caller.require(scope)?;
     if requirement::of(&request.method, path) == Some(Requirement::ReadAll) {
         caller.require_all_projects()?;
+    }
+    // What a page of another origin may send without asking is never this.
+    if scope == Scope::Ingest && !is_grpc(&request.headers) {
+        return Err(Error::invalid("content-type", "must be application/grpc").into());
     }
     caller.allowance().request()?;
     Ok(Some(caller))

@@ -7,57 +7,46 @@
 mod allowance;
 mod caller;
 mod guard;
+mod host;
+mod remembered;
 mod request;
 mod requirement;
 mod secret;
 
 use std::{
-    collections::HashMap,
     future::pending,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use axum::http::{HeaderMap, header};
-use gradwatch_store::{Store, StoreError, Token, TokenHash, TokenId};
-use tokio::time::{Instant, sleep};
+use gradwatch_store::{Store, Token, TokenHash, TokenId};
+use tokio::time::sleep;
 
 use crate::{
     clock, config,
     error::{Error, ErrorCode},
 };
 
-use allowance::Allowance;
+use allowance::Allowances;
 pub(crate) use caller::Caller;
 pub(crate) use guard::protect;
+use remembered::Remembered;
 pub use request::TokenRequest;
 pub(crate) use request::bootstrap;
 pub use secret::{Secret, SecretError};
 
-/// How long what the store said of a token is believed.
-const BELIEVED: Duration = Duration::from_secs(2);
 /// How often open streams look whether their token is still good. Together: within five seconds.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Look-ups remembered at once. Whoever guesses tokens fills it and then pays a look-up for each guess; memory stays
-/// bounded.
-const MAX_REMEMBERED: usize = 10_000;
 
 /// Knows tokens.
 pub(crate) struct Access {
     store: Arc<dyn Store>,
-    config: config::Access,
-    max_message_bytes: usize,
     is_required: bool,
-    remembered: Mutex<HashMap<TokenHash, Remembered>>,
-    /// By token; `None` is everybody where no token is asked for.
-    allowances: Mutex<HashMap<Option<TokenId>, Arc<Allowance>>>,
-}
-
-/// A look-up that is not made again for a while.
-struct Remembered {
-    at: Instant,
-    /// None where nobody made such a token.
-    token: Option<Arc<Token>>,
+    /// Nobody is asked, because only this machine is meant to get here.
+    is_local_only: bool,
+    remembered: Remembered,
+    allowances: Allowances,
 }
 
 impl Access {
@@ -65,11 +54,10 @@ impl Access {
     pub(crate) fn new(config: &config::Config, store: Arc<dyn Store>) -> Self {
         Self {
             store,
-            config: config.access.clone(),
-            max_message_bytes: config.limits.max_message_bytes,
             is_required: config.requires_tokens(),
-            remembered: Mutex::default(),
-            allowances: Mutex::default(),
+            is_local_only: !config.requires_tokens() && config.listen.ip().is_loopback(),
+            remembered: Remembered::default(),
+            allowances: Allowances::new(config),
         }
     }
 
@@ -79,63 +67,67 @@ impl Access {
     /// `Unauthenticated` when a token is asked for and there is no good one; `Unavailable` when the store cannot say.
     async fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, Error> {
         if !self.is_required {
-            return Ok(Caller::anyone(self.allowance(None)));
+            return Ok(Caller::anyone(self.allowances.of(None, Instant::now())));
         }
         let Some(text) = bearer(headers) else {
             return Err(unauthenticated("this server asks for a token: send `Authorization: Bearer gw_…`"));
         };
+        // What cannot be a token costs no look-up.
+        if Secret::check(text).is_err() {
+            return Err(refused());
+        }
         let hash = secret::hash(text);
         match self.look_up(&hash).await? {
             Some(token) if token.is_valid(clock::now_us()) => {
-                let allowance = self.allowance(Some(token.token_id));
+                let allowance = self.allowances.of(Some(token.token_id), Instant::now());
                 Ok(Caller::of_token(token, hash, allowance))
             }
-            // Which of them it is would help whoever found an old one.
-            _ => Err(unauthenticated("the token is unknown, expired or revoked")),
+            _ => Err(refused()),
         }
     }
 
-    async fn look_up(&self, hash: &TokenHash) -> Result<Option<Arc<Token>>, StoreError> {
-        if let Some(remembered) = lock(&self.remembered).get(hash)
-            && remembered.at.elapsed() < BELIEVED
-        {
-            return Ok(remembered.token.clone());
-        }
-        let token = self.store.token_by_hash(hash).await?.map(Arc::new);
-        let mut remembered = lock(&self.remembered);
-        if remembered.len() >= MAX_REMEMBERED {
-            remembered.retain(|_, it| it.at.elapsed() < BELIEVED);
-        }
-        if remembered.len() < MAX_REMEMBERED {
-            remembered.insert(*hash, Remembered { at: Instant::now(), token: token.clone() });
-        }
-        Ok(token)
+    async fn look_up(&self, hash: &TokenHash) -> Result<Option<Arc<Token>>, Error> {
+        self.remembered.get(hash, async || self.store.token_by_hash(hash).await).await
     }
 
-    /// A token was revoked through this server: what is remembered of it is no longer so.
+    /// A token was revoked through this server.
     pub(crate) fn forget(&self, token_id: TokenId) {
-        lock(&self.remembered).retain(|_, it| it.token.as_ref().is_none_or(|token| token.token_id != token_id));
+        self.remembered.forget(token_id);
     }
 
     /// Ends within five seconds after the caller's token has expired or was revoked. A store that cannot answer ends
-    /// nothing: it settles nothing either.
+    /// nothing before the token expires: it settles nothing either.
     pub(crate) async fn ended(self: Arc<Self>, caller: Caller) {
-        let Some(hash) = caller.hash() else { return pending().await };
+        let Some((token, hash)) = caller.token() else { return pending().await };
+        tokio::select! {
+            () = expired(token) => {}
+            () = self.revoked(hash) => {}
+        }
+    }
+
+    async fn revoked(&self, hash: &TokenHash) {
         loop {
             sleep(LOOK_EVERY).await;
-            match self.look_up(&hash).await {
+            match self.look_up(hash).await {
                 Ok(Some(token)) if token.is_valid(clock::now_us()) => {}
                 Ok(_) => return,
                 Err(error) => tracing::debug!(%error, "whether a token is still good is not known"),
             }
         }
     }
+}
 
-    fn allowance(&self, token_id: Option<TokenId>) -> Arc<Allowance> {
-        let mut allowances = lock(&self.allowances);
-        let new = || Arc::new(Allowance::new(&self.config, self.max_message_bytes));
-        Arc::clone(allowances.entry(token_id).or_insert_with(new))
+/// When a token has had its time, which needs no store to be known.
+async fn expired(token: &Token) {
+    let Some(expires_at_us) = token.expires_at_us else { return pending().await };
+    while clock::now_us() < expires_at_us {
+        sleep(LOOK_EVERY).await;
     }
+}
+
+/// Which of them it is would help whoever found an old one.
+fn refused() -> Error {
+    unauthenticated("the token is unknown, expired or revoked")
 }
 
 /// The error of a caller that is not known, or no longer.
@@ -146,9 +138,4 @@ pub(crate) fn unauthenticated(message: &str) -> Error {
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-}
-
-/// Both maps are whole after any panic: each change is one insertion or removal.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

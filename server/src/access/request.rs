@@ -6,12 +6,20 @@ use gradwatch_store::{Scope, Store, StoreError, Token, TokenId};
 use uuid::Uuid;
 
 use super::Secret;
-use crate::{clock, error::Error, ingest::text};
+use crate::{
+    clock,
+    error::{Error, ErrorCode},
+    ingest::text,
+};
 
 /// Longest name of a token.
 const MAX_NAME_BYTES: usize = 256;
 /// Longest life: what is to last longer has no end at all.
 const MAX_EXPIRES_IN: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+/// Tokens of one project that are good at a time: what its admins make costs everybody's database. Two that are made at
+/// once may both be the last.
+const MAX_LIVE_OF_PROJECT: usize = 1_000;
 
 /// What a new token is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +41,9 @@ impl TokenRequest {
     /// Names the field at fault; or the store's own.
     pub async fn create(self, store: &dyn Store) -> Result<(Token, Secret), Error> {
         let (token, secret) = (self.token()?, Secret::generate());
+        if let Some(project) = &token.project {
+            refuse_too_many(project, &store.tokens().await?, token.created_at_us)?;
+        }
         store.create_token(&token, &secret.hash()).await?;
         tracing::info!(token_id = %token.token_id, name = token.name, project = token.project, "token created");
         Ok((token, secret))
@@ -67,6 +78,15 @@ impl TokenRequest {
     }
 }
 
+fn refuse_too_many(project: &str, tokens: &[Token], now_us: i64) -> Result<(), Error> {
+    let is_live = |token: &&Token| token.project.as_deref() == Some(project) && token.is_valid(now_us);
+    if tokens.iter().filter(is_live).count() < MAX_LIVE_OF_PROJECT {
+        return Ok(());
+    }
+    let message = format!("has {MAX_LIVE_OF_PROJECT} tokens already, which is the most; revoke one first");
+    Err(Error { field: Some("project".into()), ..Error::new(ErrorCode::Conflict, message) })
+}
+
 /// Makes a token for all projects, with the scope `admin`, of a text that somebody chose; once, however often it is
 /// called. A token that was revoked stays revoked.
 ///
@@ -97,4 +117,27 @@ pub(crate) async fn bootstrap(store: &dyn Store, secret: &Secret) -> Result<(), 
         tracing::warn!(token_id = %token.token_id, "the bootstrap token was revoked; it opens nothing");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_has_so_many_tokens_that_are_good() {
+        let request = TokenRequest {
+            name: "test".into(),
+            project: Some("vision".into()),
+            scopes: BTreeSet::from([Scope::Read]),
+            expires_in: None,
+        };
+        let token = request.token().unwrap();
+        let now_us = token.created_at_us;
+        let mut tokens = vec![token; MAX_LIVE_OF_PROJECT];
+        let refused = refuse_too_many("vision", &tokens, now_us).unwrap_err();
+        assert_eq!((refused.code, refused.field.as_deref()), (ErrorCode::Conflict, Some("project")));
+        refuse_too_many("other", &tokens, now_us).unwrap();
+        tokens[0].revoked_at_us = Some(now_us);
+        refuse_too_many("vision", &tokens, now_us).unwrap();
+    }
 }

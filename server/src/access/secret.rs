@@ -39,11 +39,17 @@ impl Secret {
     /// # Errors
     /// When it is too short, too long or does not fit a header.
     pub fn chosen(text: String) -> Result<Self, SecretError> {
+        Self::check(&text)?;
+        Ok(Self(text))
+    }
+
+    /// Refuses what cannot be a token.
+    pub(super) fn check(text: &str) -> Result<(), SecretError> {
         if !text.chars().all(|character| character.is_ascii_graphic()) {
             return Err(SecretError::Character);
         }
         match text.len() {
-            MIN_CHARS..=MAX_CHARS => Ok(Self(text)),
+            MIN_CHARS..=MAX_CHARS => Ok(()),
             length => Err(SecretError::Length(length)),
         }
     }

@@ -10,7 +10,7 @@ use axum::{
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::refusal::Refusal;
+use super::{params, refusal::Refusal};
 use crate::{
     config::Limits,
     error::{Error, ErrorCode},
@@ -27,6 +27,7 @@ impl<S: Send + Sync> FromRequest<S> for LabelPatch {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        params::require_json(request.headers())?;
         let bytes = Bytes::from_request(request, state).await.map_err(unread)?;
         Ok(parse(&bytes)?)
     }

@@ -5,12 +5,23 @@ use std::{collections::BTreeMap, fmt::Display, str::FromStr};
 
 use axum::{
     extract::{FromRequestParts, RawPathParams},
-    http::request::Parts,
+    http::{HeaderMap, header, request::Parts},
 };
 use gradwatch_store::RunId;
 
 use super::{refusal::Refusal, text};
 use crate::{access::Caller, error::Error, state::AppState};
+
+/// Refuses a body that does not say it is JSON: a browser lets pages of any origin send other bodies unasked.
+pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Error> {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = value.split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(Error::invalid("content-type", "must be application/json"))
+    }
+}
 
 /// The parameters of one request.
 #[derive(Debug)]

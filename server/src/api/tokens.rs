@@ -177,6 +177,7 @@ impl FromRequest<AppState> for NewTokenBody {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Self::Rejection> {
+        params::require_json(request.headers())?;
         let bytes = Bytes::from_request(request, state)
             .await
             .map_err(|rejection| Error::invalid("body", rejection.body_text()))?;

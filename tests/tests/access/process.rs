@@ -63,7 +63,7 @@ async fn no_token_is_ever_logged() {
     let admin = rest.with_token(BOOTSTRAP);
     let made = create(&admin, Some("tests"), &["ingest", "read"]).await;
     let text = made["token"].as_str().expect("a token");
-    let wrong = "gw_wrong_token_that_nobody_made";
+    let wrong = "gw_wrong_token_that_nobody_ever_made";
     assert_eq!(rest.with_token(wrong).refused("/api/v1/runs").await.0, 401);
     let mut job = Job::open_with(&server.url, &JobOptions::default(), |builder| builder.token(text));
     for (step, parameters) in random_walk(1, 5, 5_000).iter().enumerate() {

@@ -44,6 +44,9 @@ pub(super) const NAN_STEPS: [u64; 3] = [700, 1_600, 2_999];
 /// One spike on the live line, and a higher one that was rewound.
 pub(super) const SPIKES: [(u32, u64); 2] = [(2, 1_777), (1, 1_777)];
 
+/// The header of a body that is read.
+pub(super) const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+
 pub(super) fn run_id(number: u64) -> RunId {
     RunId(Uuid::from_u64_pair(1, number))
 }

@@ -3,7 +3,7 @@
 use axum::http::{Method, StatusCode};
 use serde_json::Value;
 
-use super::fixture::{Api, of_run, run_id};
+use super::fixture::{Api, JSON, of_run, run_id};
 
 fn field<'a>(items: &'a [Value], name: &str) -> Vec<&'a str> {
     items.iter().map(|item| item[name].as_str().unwrap_or_default()).collect()
@@ -38,7 +38,7 @@ async fn labels_are_set_and_removed() {
     api.open_run(1).await;
     let path = of_run("");
     let patch = r#"{"labels": {"note": "läuft", "team": null}}"#;
-    let reply = api.send(Method::PATCH, &path, &[("content-type", "application/json")], patch).await;
+    let reply = api.send(Method::PATCH, &path, &JSON, patch).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
     assert_eq!(reply.json()["labels"], serde_json::json!({"note": "läuft"}));
     assert_eq!(api.ok(&path).await["labels"], serde_json::json!({"note": "läuft"}));
@@ -48,7 +48,7 @@ async fn labels_are_set_and_removed() {
         (r#"{"name": "x"}"#.to_owned(), 400, "labels"),
         (format!(r#"{{"labels": {{"note": "{}"}}}}"#, "x".repeat(300_000)), 413, "body"),
     ] {
-        let (found, _, at) = api.send(Method::PATCH, &path, &[], &body).await.problem();
+        let (found, _, at) = api.send(Method::PATCH, &path, &JSON, &body).await.problem();
         assert_eq!((found, at.as_deref()), (status, Some(field)), "{}", &body[..20.min(body.len())]);
     }
     assert_eq!(api.ok(&path).await["labels"], serde_json::json!({"note": "läuft"}));
@@ -60,7 +60,7 @@ async fn a_deleted_run_is_gone_at_once() {
     let reply = api.send(Method::DELETE, &of_run(""), &[], "").await;
     assert_eq!(reply.status, StatusCode::ACCEPTED, "{}", reply.text);
     assert_eq!(api.get(&of_run("")).await.problem().0, 404);
-    assert_eq!(api.send(Method::PATCH, &of_run(""), &[], r#"{"labels": {}}"#).await.problem().0, 404);
+    assert_eq!(api.send(Method::PATCH, &of_run(""), &JSON, r#"{"labels": {}}"#).await.problem().0, 404);
     assert_eq!(api.get(&of_run("/segments")).await.problem().0, 404);
     assert_eq!(api.pages("/api/v1/runs", 10).await.len(), 0);
     assert_eq!(api.pages("/api/v1/events", 10).await.len(), 0);

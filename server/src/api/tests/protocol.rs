@@ -14,6 +14,34 @@ async fn a_route_that_nobody_declared_is_not_reachable() {
 }
 
 #[tokio::test]
+async fn pages_of_other_origins_cannot_speak_for_a_user_of_this_machine() {
+    let api = Api::empty(|_| {}).await;
+    for host in ["localhost:7700", "127.0.0.1:7700", "[::1]:7700"] {
+        assert_eq!(api.send(Method::GET, "/api/v1/runs", &[("host", host)], "").await.status, StatusCode::OK, "{host}");
+    }
+    for path in ["/api/v1/runs", "/healthz", "/nowhere"] {
+        let reply = api.send(Method::GET, path, &[("host", "rebound.example.org:7700")], "").await;
+        assert_eq!(reply.problem(), (403, "permission_denied".into(), Some("host".into())), "{path}");
+    }
+    let reply = api.get("http://rebound.example.org/api/v1/runs").await;
+    assert_eq!(reply.problem().0, 403, "as HTTP/2 says it");
+    // Whoever has a token may be anywhere, and so may a server that is meant for others.
+    let asking = Api::empty(|config| config.access.require_tokens = true).await;
+    assert_eq!(asking.send(Method::GET, "/healthz", &[("host", "gw.example.org")], "").await.status, StatusCode::OK);
+
+    let bodies = [
+        (Method::POST, "/api/v1/tokens".to_owned(), r#"{"name": "x", "scopes": ["read"]}"#),
+        (Method::PATCH, of_run(""), r#"{"labels": {}}"#),
+    ];
+    for (method, path, body) in bodies {
+        for headers in [&[][..], &[("content-type", "text/plain")]] {
+            let refused = api.send(method.clone(), &path, headers, body).await;
+            assert_eq!(refused.problem(), (400, "invalid_argument".into(), Some("content-type".into())), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn unknown_paths_and_methods_are_problems() {
     let api = Api::empty(|_| {}).await;
     for path in ["/", "/api/v1", "/api/v1/run", "/api/v2/runs", "/docs/"] {
