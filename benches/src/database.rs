@@ -11,13 +11,13 @@ pub(crate) enum Database {
     /// In the server's own process.
     Sqlite,
     /// A private PostgreSQL with its default settings, which are durable.
-    Postgres(Cluster),
+    Postgres(Box<Cluster>),
 }
 
 impl Database {
     /// Every backend there is.
     pub(crate) fn all() -> Result<Vec<Self>> {
-        Ok(vec![Self::Sqlite, Self::Postgres(Cluster::start()?)])
+        Ok(vec![Self::Sqlite, Self::Postgres(Box::new(Cluster::start()?))])
     }
 
     pub(crate) fn name(&self) -> &'static str {

@@ -58,8 +58,9 @@ fn main() -> Result<()> {
 
 fn test(arguments: &[String]) -> Result<()> {
     postgres::install_if_missing()?;
-    // End-to-end tests start the real binary; `cargo test` builds it only for its own package.
-    cargo(["build", "--package", "gradwatch-server", "--bin", "gradwatch"])?;
+    // End-to-end tests start the real binary; `cargo test` builds it only for its own package. The features are those of
+    // the whole workspace, as for the tests, or everything below would be built twice.
+    cargo(["build", "--workspace", "--bin", "gradwatch"])?;
     let mut all = vec!["test", "--workspace"];
     all.extend(arguments.iter().map(String::as_str));
     cargo(all)

@@ -152,12 +152,18 @@ impl Cluster {
     pub fn kill_9(&mut self) -> Result<()> {
         // Stopped, it cannot make another process meanwhile.
         kill(self.server, Signal::SIGSTOP).context("the server had ended")?;
-        for child in children(self.server)? {
+        wait_until("the server stops", || state(self.server) == Some('T'))?;
+        let children = children(self.server)?;
+        for &child in &children {
             // It may end by itself.
             let _ = kill(child, Signal::SIGKILL);
         }
         kill(self.server, Signal::SIGKILL)?;
-        self.end_guard("keep")
+        self.end_guard("keep")?;
+        // The next server refuses to start as long as one of them holds the shared memory.
+        wait_until("the server's processes end", || {
+            children.iter().all(|&child| matches!(state(child), None | Some('Z' | 'X')))
+        })
     }
 
     /// Starts again on the same data and port; the settings of before hold.
@@ -281,6 +287,23 @@ fn wait_until_ready(guard: &mut Child, folder: &Path) -> Result<Pid> {
         sleep(Duration::from_millis(10));
     }
     Ok(server)
+}
+
+/// The letter that the system has for a process's state, while there is one.
+fn state(process: Pid) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // Behind the name in parentheses.
+    stat.rsplit(')').next()?.trim_start().chars().next()
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) -> Result<()> {
+    for _ in 0..10_000 {
+        if condition() {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(1));
+    }
+    bail!("{what}: not within 10 s")
 }
 
 fn children(parent: Pid) -> Result<Vec<Pid>> {

@@ -1,7 +1,5 @@
 //! A database beside the server that can be killed too.
 
-use std::{thread::sleep, time::Duration};
-
 use gradwatch_test_postgres::Cluster;
 
 const NAME: &str = "torture";
@@ -26,12 +24,6 @@ impl Database {
     /// SIGKILL to all of it, and a start on the same data.
     pub(super) fn kill_and_start(&mut self) {
         self.0.kill_9().expect("it does not end by itself");
-        // A process of it that is not quite gone still holds its shared memory, which is no failure of a start.
-        let mut tries = 0;
-        while let Err(error) = self.0.start_again() {
-            tries += 1;
-            assert!(tries < 50, "the database does not recover: {error:#}");
-            sleep(Duration::from_millis(100));
-        }
+        self.0.start_again().expect("it recovers");
     }
 }
