@@ -18,7 +18,7 @@ use crate::pipeline::group_stream::Place;
 pub(super) struct Refill {
     /// Ascending.
     steps: VecDeque<RefillStep>,
-    /// The clients no longer have all of them.
+    /// The clients no longer have all of them, or more of them would be needed than are asked for.
     broken: bool,
 }
 
@@ -30,8 +30,8 @@ struct RefillStep {
 }
 
 impl SegmentOwner {
-    /// Asks for the frames of these settled steps again.
-    pub(crate) fn refill(&mut self, steps: &[StepRow]) {
+    /// Asks for the frames of these settled steps again; `all` says that the windows had no rows before them.
+    pub(crate) fn refill(&mut self, steps: &VecDeque<StepRow>, all: bool) {
         let steps: VecDeque<_> = steps
             .iter()
             .map(|row| RefillStep { step: row.step, complete: row.complete, seqs: row.seqs.clone() })
@@ -44,7 +44,7 @@ impl SegmentOwner {
                 shard.refill_from(seq);
             }
         }
-        self.refill = Some(Refill { steps, broken: false });
+        self.refill = Some(Refill { steps, broken: !all });
     }
 
     /// Fills windows as far as the frames have come. True when that is over, one way or the other.
