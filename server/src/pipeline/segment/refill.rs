@@ -50,6 +50,14 @@ impl SegmentOwner {
     /// Fills windows as far as the frames have come. True when that is over, one way or the other.
     pub(super) fn refill_next(&mut self, turn: &mut Turn<'_>) -> bool {
         while let Some(next) = self.refill.as_mut().and_then(|refill| refill.steps.pop_front()) {
+            // Frames before the step's own belong to no recorded step. What they hold of memory must not wait: it could be
+            // what the step's own frame waits for.
+            for (number, seq) in (0..).zip(&next.seqs) {
+                if let Some(before_seq) = seq.map(|seq| seq - 1) {
+                    self.assembler.take_up_to(number, before_seq);
+                    self.shards[number as usize].done(before_seq);
+                }
+            }
             // Who is gone is not waited for, nor who was waited for long enough.
             let awaited = (0..).zip(&self.shards).zip(&next.seqs).any(|((number, shard), seq)| {
                 seq.is_some_and(|seq| shard.next_seq <= seq)
