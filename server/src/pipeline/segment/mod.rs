@@ -308,3 +308,6 @@ impl SegmentOwner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Filling the windows of a new owner from settled frames that the clients send again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use gradwatch_store::{EventRow, StepRow};
 
@@ -20,6 +20,8 @@ pub(super) struct Refill {
     steps: VecDeque<RefillStep>,
     /// The clients no longer have all of them, or more of them would be needed than are asked for.
     broken: bool,
+    /// Streams that lost rows because a lost shard does not bring its part again.
+    lost_rows: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -30,8 +32,12 @@ struct RefillStep {
 }
 
 impl SegmentOwner {
-    /// Asks for the frames of these settled steps again; `all` says that the windows had no rows before them.
+    /// Asks for the frames of these settled steps again; `all` says that the windows had no rows before them. Once a
+    /// shard has ended no row can become whole any more, so that nobody needs what the windows held.
     pub(crate) fn refill(&mut self, steps: &VecDeque<StepRow>, all: bool) {
+        if self.shards.iter().any(|shard| shard.outcome.is_some()) {
+            return;
+        }
         let steps: VecDeque<_> = steps
             .iter()
             .map(|row| RefillStep { step: row.step, complete: row.complete, seqs: row.seqs.clone() })
@@ -44,7 +50,7 @@ impl SegmentOwner {
                 shard.refill_from(seq);
             }
         }
-        self.refill = Some(Refill { steps, broken: !all });
+        self.refill = Some(Refill { steps, broken: !all, lost_rows: BTreeSet::new() });
     }
 
     /// Fills windows as far as the frames have come. True when that is over, one way or the other.
@@ -77,20 +83,33 @@ impl SegmentOwner {
     fn refill_step(&mut self, next: &RefillStep) {
         self.suspect.note(self.segment.segment, next.step);
         let mut joined = Joined::default();
-        let mut all_there = !self.poisoned.contains(&next.step);
+        let poisoned = self.poisoned.contains(&next.step);
+        let (mut all_there, mut only_lost_missing) = (!poisoned, !poisoned);
         for (number, seq) in (0..).zip(&next.seqs) {
             let Some(seq) = *seq else { continue };
             match self.assembler.take_up_to(number, seq) {
                 Some(frame) if frame.step == next.step => joined.add(number, frame),
-                _ => all_there = false,
+                _ => {
+                    all_there = false;
+                    only_lost_missing &= self.assembler.is_lost(number);
+                }
             }
             self.shards[number as usize].done(seq);
         }
         if !all_there {
             // Rows before a gap and rows behind it are no window.
+            let held = (0..self.streams.len()).filter(|&index| self.streams[index].oldest().is_some());
+            let had = joined.rows(&self.segment.spec).into_iter().map(|(index, _)| index).filter(|_| next.complete);
+            let lost_rows: BTreeSet<usize> = held.chain(had).collect();
             self.streams.iter_mut().for_each(|stream| stream.forget());
             if let Some(refill) = &mut self.refill {
-                refill.broken = true;
+                // What a client lacks of its own frames is not known. A lost shard is known to have been left out of all
+                // steps since, so that most windows hold nothing that it could take away.
+                if only_lost_missing {
+                    refill.lost_rows.extend(lost_rows);
+                } else {
+                    refill.broken = true;
+                }
             }
             return;
         }
@@ -119,7 +138,7 @@ impl SegmentOwner {
         // A slow group's rows reach far back, further than a client may keep. It alone pays for that: windows that got
         // all their rows go on with the same bits.
         for index in 0..self.streams.len() {
-            if refill.broken && !self.streams[index].is_whole() {
+            if (refill.broken || refill.lost_rows.contains(&index)) && !self.streams[index].is_whole() {
                 self.lose_window(index, turn);
             }
         }
