@@ -144,12 +144,14 @@ impl Actor {
         let scalar_names = store.scalar_names(self.run_id).await?;
         let segments = owned.segments;
         let rhythm = load::rhythm(store.as_ref(), self.run_id, &segments).await?;
+        let began_us = clock::now_us();
         Ok(RunOwner::new(OwnerParts {
             owner_epoch: owned.owner_epoch,
+            began_us,
             run: owned.run,
             segments,
             scalar_names,
-            pulse: Pulse::new(clock::now_us(), &rhythm),
+            pulse: Pulse::new(began_us, &rhythm),
             metrics: Arc::clone(&self.shared.metrics),
             liveness: self.shared.config.liveness.clone(),
         }))

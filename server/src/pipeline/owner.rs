@@ -26,12 +26,18 @@ use crate::{
     recorder::{InFlight, Settlement},
 };
 
+/// How long a client may be away from an owner that has just begun, besides the time for which steps wait for a shard: it
+/// had nobody to talk to before, and comes back when its backoff has run out. That is 30 s at most, and as much again for
+/// the delay that a refusal asks for.
+const RECONNECT_US: i64 = 60_000_000;
+
 /// A run and everything its readings depend on.
 #[derive(Debug)]
 pub(crate) struct RunOwner {
     run_id: RunId,
     project: Arc<str>,
     owner_epoch: u64,
+    began_us: i64,
     /// How many commits this owner has handed over.
     commits: u64,
     state: RunState,
@@ -55,6 +61,7 @@ pub(crate) struct RunOwner {
 pub(crate) struct OwnerParts {
     pub(crate) run: gradwatch_store::Run,
     pub(crate) owner_epoch: u64,
+    pub(crate) began_us: i64,
     pub(crate) segments: Vec<Segment>,
     pub(crate) scalar_names: Vec<String>,
     pub(crate) pulse: Pulse,
@@ -68,6 +75,7 @@ impl RunOwner {
             run_id: parts.run.run_id,
             project: parts.run.project.into(),
             owner_epoch: parts.owner_epoch,
+            began_us: parts.began_us,
             commits: 0,
             state: parts.run.state,
             regime: parts.run.regime,
@@ -112,7 +120,9 @@ impl RunOwner {
         self.attempts.get(&segment).map(|held| &held.owner)
     }
 
-    pub(crate) fn insert(&mut self, owner: SegmentOwner) {
+    /// Holds an attempt that was loaded. Its shards get time to find back to an owner that has just begun.
+    pub(crate) fn insert(&mut self, mut owner: SegmentOwner) {
+        owner.expect_back(self.began_us.saturating_add(RECONNECT_US));
         self.attempts.insert(owner.segment.segment, Held::new(owner));
     }
 
@@ -126,6 +136,9 @@ impl RunOwner {
     /// Gives a shard a connection; an earlier one of the same writer is closed by this.
     pub(crate) fn connect(&mut self, segment: u32, shard: u32, connection: Connection, now_us: i64) {
         self.pulse.heard(now_us);
+        if let Some(held) = self.attempts.get_mut(&segment) {
+            held.owner.came_back(shard, now_us);
+        }
         if let Some(link) = self.link(segment, shard) {
             link.connection = Some(connection);
             link.asked_for = None;

@@ -24,7 +24,7 @@ struct Inbox {
     waiting: VecDeque<Waiting>,
     /// It can bring no step up to here: it said that it gave them up.
     gave_up_to: Option<u64>,
-    /// When it last brought something.
+    /// When it last brought something; in the future while it is given time to connect again.
     heard_us: i64,
     /// It has said that it is over.
     ended: bool,
@@ -71,6 +71,17 @@ impl Assembler {
         inbox.waiting.push_back(Waiting { item, arrived_us: now_us });
         inbox.heard_us = now_us;
         inbox.absent_steps = 0;
+    }
+
+    /// A shard is as good as heard until then, unless it connects.
+    pub(super) fn expect_back(&mut self, shard: u32, until_us: i64) {
+        self.inboxes[shard as usize].heard_us = until_us;
+    }
+
+    /// A shard has connected: from now on it has the time that any has.
+    pub(super) fn came_back(&mut self, shard: u32, now_us: i64) {
+        let heard_us = &mut self.inboxes[shard as usize].heard_us;
+        *heard_us = now_us.min(*heard_us);
     }
 
     /// Takes back what a shard brought behind `seq`.

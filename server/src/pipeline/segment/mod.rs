@@ -200,6 +200,18 @@ impl SegmentOwner {
         }
     }
 
+    /// Shards that were opened before this owner began are missed from `until_us` on at the earliest, unless they connect.
+    pub(crate) fn expect_back(&mut self, until_us: i64) {
+        for (number, _) in (0..).zip(&self.shards).filter(|(_, shard)| shard.writer_id.is_some()) {
+            self.assembler.expect_back(number, until_us);
+        }
+    }
+
+    /// A shard has connected.
+    pub(crate) fn came_back(&mut self, shard: u32, now_us: i64) {
+        self.assembler.came_back(shard, now_us);
+    }
+
     /// A shard's process says how it has ended, behind everything that it had to bring.
     pub(crate) fn end(&mut self, shard: u32, outcome: RunState) {
         self.shards[shard as usize].outcome = Some(outcome);
