@@ -26,7 +26,7 @@ struct Inbox {
     gave_up_to: Option<u64>,
     /// When it last brought something; in the future while it is given time to connect again.
     heard_us: i64,
-    /// It has said that it is over.
+    /// It has said that it is over, or has gone on to a later attempt.
     ended: bool,
     /// Steps in a row for which it was waited in vain.
     absent_steps: u32,
@@ -105,7 +105,7 @@ impl Assembler {
         }
     }
 
-    /// A shard has said that it is over, and everything before that was taken in.
+    /// A shard has said that it is over, or has gone on, and everything before that was taken in.
     pub(super) fn end(&mut self, shard: u32) {
         self.inboxes[shard as usize].ended = true;
     }
@@ -146,7 +146,7 @@ impl Assembler {
     /// who has brought nothing since then for a step that somebody else brought before then.
     ///
     /// Invariant: a step is whole once every shard has brought it, and is settled without those that cannot bring it any
-    /// more: they went past it, gave it up, are over, lost, or were waited for long enough.
+    /// more: they went past it, gave it up, are over, have gone on to a later attempt, are lost, or were waited for long enough.
     pub(super) fn next(&mut self, overdue_before_us: Option<i64>) -> Option<Next> {
         let mut next_step: Option<u64> = None;
         for (shard, inbox) in (0..).zip(&mut self.inboxes) {

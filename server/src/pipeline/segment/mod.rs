@@ -49,6 +49,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) overdue_before_us: Option<i64>,
     /// Up to which step the attempt is live, if it is at all.
     pub(crate) live_to_step: Option<u64>,
+    /// The commit is to hold one step at most, so that a fault shows which step it is about.
+    pub(crate) one_step: bool,
     pub(crate) commit: &'a mut RunCommit,
 }
 
@@ -212,6 +214,13 @@ impl SegmentOwner {
         self.assembler.came_back(shard, now_us);
     }
 
+    /// A shard has gone on to a later attempt, and brings nothing more of this one.
+    pub(crate) fn leave(&mut self, shard: u32) {
+        if shard < self.segment.shard_count {
+            self.assembler.end(shard);
+        }
+    }
+
     /// A shard's process says how it has ended, behind everything that it had to bring.
     pub(crate) fn end(&mut self, shard: u32, outcome: RunState) {
         self.shards[shard as usize].outcome = Some(outcome);
@@ -279,7 +288,9 @@ impl SegmentOwner {
     pub(crate) fn advance(&mut self, turn: &mut Turn<'_>) -> Advanced {
         let mut advanced = Advanced::default();
         if self.refill.is_none() || self.refill_next(turn) {
-            while let Some(next) = self.assembler.next(turn.overdue_before_us) {
+            while !(turn.one_step && !turn.commit.steps.is_empty())
+                && let Some(next) = self.assembler.next(turn.overdue_before_us)
+            {
                 match next {
                     Next::Pass { shard, item } => self.pass(shard, item, turn, &mut advanced),
                     Next::Step(parts) => self.settle(parts, turn, &mut advanced),

@@ -91,7 +91,13 @@ fn frame(step: u64, groups: &[usize]) -> Item {
 fn at<T>(now_us: i64, live: bool, act: impl FnOnce(&mut Turn<'_>) -> T) -> (T, RunCommit) {
     let mut commit = RunCommit::new(RunId(uuid::Uuid::from_u128(2)), 1);
     let live_to_step = live.then_some(u64::MAX);
-    let done = act(&mut Turn { now_us, overdue_before_us: Some(now_us - 10), live_to_step, commit: &mut commit });
+    let done = act(&mut Turn {
+        now_us,
+        overdue_before_us: Some(now_us - 10),
+        live_to_step,
+        one_step: false,
+        commit: &mut commit,
+    });
     (done, commit)
 }
 
@@ -107,8 +113,10 @@ async fn a_rejected_frame_at_the_end_of_a_batch_does_not_hold_back_a_refill() {
     let rows: VecDeque<StepRow> = (1..=SETTLED).filter(|step| *step != 5).map(row).collect();
     owner.refill(&rows, true);
     let budget = Budget::new(1 << 20, Arc::new(Metrics::new()));
-    // Of each shard: too much to wait unless it is what the shard brings first.
     let shares = [budget.share(), budget.share()];
+    // So much waits elsewhere that of shard 0 only what it brings first may wait.
+    let mut hog = budget.reserve(&shares[0], 2 * shares[0].part_bytes()).await.expect("there is room");
+    assert!(hog.may_wait());
     for (shard, steps) in [(0, 1..=5), (0, 6..=10), (1, 1..=10)] {
         let permit = budget.reserve(&shares[shard as usize], shares[0].part_bytes()).await.expect("there is room");
         at(1, true, |turn| {
@@ -149,4 +157,25 @@ fn a_lost_shard_costs_a_refill_only_the_windows_that_had_rows() {
         owner.advance(turn);
     });
     assert_eq!(restarted(&commit), ["second"]);
+}
+
+#[test]
+fn a_commit_of_one_step_leaves_the_others_to_the_next() {
+    let mut owner = taken_up();
+    at(1, true, |turn| {
+        for step in 11..=13 {
+            owner.take(0, frame(step, &[0]), turn);
+        }
+        assert_eq!(owner.advance(turn).live_steps, 0);
+        let gave_up = Item::Dropped { from_seq: 11, to_seq: 13, first_step: 11, last_step: 13 };
+        owner.take(1, gave_up, turn);
+    });
+    for step in 11..=13 {
+        let (advanced, commit) = at(2, true, |turn| {
+            turn.one_step = true;
+            owner.advance(turn)
+        });
+        let steps: Vec<u64> = commit.steps.iter().map(|row| row.step).collect();
+        assert_eq!((steps, advanced.live_steps), (vec![step], 1));
+    }
 }
