@@ -360,20 +360,21 @@ impl RunOwner {
             let Some(Finish { outcome, done, .. }) = link.finish.take_if(|it| settled_seq >= it.last_seq) else {
                 continue;
             };
-            if !newest {
-                // A superseded attempt's end is heard and changes nothing. Whoever waits for it may have left.
-                let _ = done.send(());
-                continue;
-            }
-            if owner.segment.shard_count > 1 && shard.outcome() != Some(outcome) {
+            let is_news = owner.segment.shard_count > 1 && shard.outcome() != Some(outcome);
+            if is_news {
                 commit.events.push(owner.shard_event(ShardEvent::Finished(outcome), number, now_us));
             }
             owner.end(number, outcome);
             ended = true;
-            self.finished.push(done);
+            if newest || is_news {
+                self.finished.push(done);
+            } else {
+                // A superseded attempt's end changes nothing of the run. Whoever waits for it may have left.
+                let _ = done.send(());
+            }
         }
         let outcome = owner.outcome().filter(|_| newest);
-        if ended {
+        if ended && newest {
             // Also when it is the same: `done` has to wait for a commit behind the one that said so first.
             self.state = outcome.unwrap_or(self.state);
             commit.patch.state = Some(self.state);

@@ -60,7 +60,7 @@ impl Turn<'_> {
     }
 
     /// Records an event, unless it is one of a superseded attempt's late frames: they are kept in their own segment and
-    /// fire nothing.
+    /// fire nothing. What befalls shards is recorded all the same, because the next owner reads it back.
     fn tell(&mut self, event: EventRow) {
         if self.is_live(event.step) {
             self.commit.events.push(event);
@@ -174,8 +174,12 @@ impl SegmentOwner {
         self.scalars.follow(step.step, &step.scalars);
     }
 
-    /// Remembers what the last recorded step held, so that a stretch of non-finite values goes on being one event.
+    /// Remembers what the last recorded step held, so that a stretch of non-finite values, or of incomplete steps, goes on
+    /// being one event. Windows that a refill brings back know for themselves.
     pub(crate) fn restore_last_step(&mut self, step: &StepRow) {
+        if !step.complete {
+            self.streams.iter_mut().for_each(GroupStream::go_on_leaving_out);
+        }
         self.non_finite = settle::non_finite_names(step);
     }
 
@@ -279,7 +283,7 @@ impl SegmentOwner {
         let refilled = last_seq <= shard.refill_to_seq;
         self.assembler.push(number, item, turn.now_us);
         if !refilled && self.assembler.find(number) {
-            turn.tell(self.shard_event(ShardEvent::Returned, number, turn.now_us));
+            turn.commit.events.push(self.shard_event(ShardEvent::Returned, number, turn.now_us));
         }
         if refilled { Taken::Refilled } else { Taken::New }
     }

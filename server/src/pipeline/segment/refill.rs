@@ -122,7 +122,10 @@ impl SegmentOwner {
                     let place = Place { seqs: seqs.clone(), step: next.step };
                     stream.accept(&place, &parts, eta, true);
                 }
-                None => stream.restart(),
+                // Told by the owner that recorded it.
+                None => {
+                    stream.leave_out();
+                }
             }
         }
     }

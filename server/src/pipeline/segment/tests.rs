@@ -115,7 +115,7 @@ async fn a_rejected_frame_at_the_end_of_a_batch_does_not_hold_back_a_refill() {
     let budget = Budget::new(1 << 20, Arc::new(Metrics::new()));
     let shares = [budget.share(), budget.share()];
     // So much waits elsewhere that of shard 0 only what it brings first may wait.
-    let mut hog = budget.reserve(&shares[0], 2 * shares[0].part_bytes()).await.expect("there is room");
+    let hog = budget.reserve(&shares[0], 2 * shares[0].part_bytes()).await.expect("there is room");
     assert!(hog.may_wait());
     for (shard, steps) in [(0, 1..=5), (0, 6..=10), (1, 1..=10)] {
         let permit = budget.reserve(&shares[shard as usize], shares[0].part_bytes()).await.expect("there is room");
@@ -178,4 +178,16 @@ fn a_commit_of_one_step_leaves_the_others_to_the_next() {
         let steps: Vec<u64> = commit.steps.iter().map(|row| row.step).collect();
         assert_eq!((steps, advanced.live_steps), (vec![step], 1));
     }
+}
+
+#[test]
+fn what_befalls_the_shards_of_a_superseded_attempt_is_recorded() {
+    let mut owner = taken_up();
+    let types = |commit: &RunCommit| commit.events.iter().map(|event| event.event_type.clone()).collect::<Vec<_>>();
+    at(1, false, |turn| (11..=13).for_each(|step| drop(owner.take(0, frame(step, &[0]), turn))));
+    let (advanced, commit) = at(100, false, |turn| owner.advance(turn));
+    assert!(advanced.lost);
+    assert_eq!(types(&commit), ["run.shard_lost"], "and no window's event");
+    let (_, commit) = at(101, false, |turn| owner.take(1, frame(11, &[0]), turn));
+    assert_eq!(types(&commit), ["run.shard_returned"]);
 }
