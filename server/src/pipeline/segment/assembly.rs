@@ -26,8 +26,10 @@ struct Inbox {
     gave_up_to: Option<u64>,
     /// When it last brought something; in the future while it is given time to connect again.
     heard_us: i64,
-    /// It has said that it is over, or has gone on to a later attempt.
+    /// It has said that it is over.
     ended: bool,
+    /// It has gone on to a later attempt.
+    left: bool,
     /// Steps in a row for which it was waited in vain.
     absent_steps: u32,
     lost: bool,
@@ -82,6 +84,12 @@ impl Assembler {
     pub(super) fn came_back(&mut self, shard: u32, now_us: i64) {
         let heard_us = &mut self.inboxes[shard as usize].heard_us;
         *heard_us = now_us.min(*heard_us);
+        self.inboxes[shard as usize].left = false;
+    }
+
+    /// A shard has gone on to a later attempt, unless it connects to this one again.
+    pub(super) fn leave(&mut self, shard: u32) {
+        self.inboxes[shard as usize].left = true;
     }
 
     /// Takes back what a shard brought behind `seq`.
@@ -105,7 +113,7 @@ impl Assembler {
         }
     }
 
-    /// A shard has said that it is over, or has gone on, and everything before that was taken in.
+    /// A shard has said that it is over, and everything before that was taken in.
     pub(super) fn end(&mut self, shard: u32) {
         self.inboxes[shard as usize].ended = true;
     }
@@ -126,7 +134,7 @@ impl Assembler {
     /// Nothing more will come of a shard, as far as can be known.
     pub(super) fn is_gone(&self, shard: u32) -> bool {
         let inbox = &self.inboxes[shard as usize];
-        inbox.lost || inbox.ended
+        inbox.lost || inbox.ended || inbox.left
     }
 
     /// Whether something has waited since before `before_us` for a shard that has brought nothing since then.
@@ -206,7 +214,7 @@ impl Inbox {
     /// Whether a step that it has not brought may still come from it.
     fn can_still_bring(&self, step: u64) -> bool {
         let went_past = self.gave_up_to.is_some_and(|gave_up_to| step <= gave_up_to);
-        self.waiting.is_empty() && !went_past && !self.ended && !self.lost
+        self.waiting.is_empty() && !went_past && !self.ended && !self.left && !self.lost
     }
 }
 

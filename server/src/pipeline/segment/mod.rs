@@ -220,8 +220,9 @@ impl SegmentOwner {
 
     /// A shard has gone on to a later attempt, and brings nothing more of this one.
     pub(crate) fn leave(&mut self, shard: u32) {
-        if shard < self.segment.shard_count {
-            self.assembler.end(shard);
+        // One shard alone waits for nobody.
+        if self.segment.shard_count > 1 && shard < self.segment.shard_count {
+            self.assembler.leave(shard);
         }
     }
 
