@@ -143,6 +143,14 @@ pub enum SubmitError {
         /// The most that is accepted.
         limit: usize,
     },
+    /// One of several shards went back by itself.
+    #[error("step: {step} is not above the last one, {last_step}; shards go back together, by calling rewind_to first")]
+    RewindAlone {
+        /// The step.
+        step: u64,
+        /// The last one submitted, or resumed.
+        last_step: u64,
+    },
     /// Training went back more often than the uploader, cut off from its server, can hold apart.
     #[error("step: training went back {pending} times and the server has not seen those attempts yet")]
     TooManyRewinds {

@@ -140,20 +140,37 @@ impl Run {
     /// - The first parameters of a group give the base only; every later submission gives an update from the one
     ///   before. Parameters that are not finite make that update and the next one non-finite.
     /// - A `step` at or below the last one means that training went back: a new attempt begins, which resumes this one
-    ///   at `step − 1`, and bases are taken anew. At step 0 nothing is left to resume, so it replaces the whole line. All
-    ///   shards have to go back to the same step, each for itself.
+    ///   at `step − 1`, and bases are taken anew. At step 0 nothing is left to resume, so it replaces the whole line. With
+    ///   several shards this is an error: their last steps may differ, so that they go back with [`Run::rewind_to`].
     ///
     /// # Errors
     /// Only for mistakes in the call, see [`SubmitError`]; nothing of the frame is taken then. Training may ignore
     /// them. What the network does is no error: see [`Run::status`].
     pub fn submit(&mut self, step: u64, frame: Frame<'_>) -> Result<(), SubmitError> {
+        let rewinds = self.last_step.filter(|&last| step <= last);
+        if let Some(last_step) = rewinds.filter(|_| !self.spec.is_whole) {
+            return Err(SubmitError::RewindAlone { step, last_step });
+        }
         let checked = check(&self.spec, step, &frame)?;
         let scalar_bytes: usize = frame.scalars.iter().map(|(name, _)| Spec::scalar_bytes(name)).sum();
         self.handover.check_size(self.spec.frame_bytes() + scalar_bytes)?;
-        if self.last_step.is_some_and(|last| step <= last) {
+        if rewinds.is_some() {
             self.rewind(step)?;
         }
         self.take(step, &frame, checked)
+    }
+
+    /// Goes back so that `step` comes next: a new attempt begins, which resumes this one at `step − 1`, and bases are taken
+    /// anew.
+    ///
+    /// With several shards all of them call this, with the same step and as often as each other, before they submit again.
+    /// The new attempt's id follows from that step and from how many of these calls there were, so that all come to the same
+    /// without talking, whatever step each of them submitted last.
+    ///
+    /// # Errors
+    /// [`SubmitError::TooManyRewinds`], [`SubmitError::Closed`].
+    pub fn rewind_to(&mut self, step: u64) -> Result<(), SubmitError> {
+        self.rewind(step)
     }
 
     /// Takes the parameters of `frame`, those of `step`, as what the next updates start from. Nothing is sent; what else
@@ -187,7 +204,7 @@ impl Run {
         let resumes = step.checked_sub(1).map(|last| (self.attempt_id(), last));
         self.rewinds += 1;
         self.launch = self.launch.rewound(step.checked_sub(1), self.rewinds);
-        self.last_step = None;
+        self.last_step = step.checked_sub(1);
         self.last_seq = 0;
         self.composer.reset();
         self.hand_over_attempt(resumes, resumes.is_none())

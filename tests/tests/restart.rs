@@ -274,6 +274,44 @@ async fn a_frozen_group_costs_no_other_group_its_window() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_group_does_not_bring_back_a_long_history() {
+    const REFILLED: u64 = 16_384;
+    const LAST: u64 = REFILLED + 1_000;
+    // Rows only where they matter: at the beginning, and at the end of one of the groups.
+    let thin_frame = |step| {
+        let mut frame = frame_with_frozen_group(step);
+        if (6..LAST - 10).contains(&step) {
+            frame.payloads.clear();
+        }
+        frame
+    };
+    let mut server = TestServer::start().await;
+    let request = open_request(v1::StreamSpec { groups: vec![group_spec("all"), group_spec("frozen")], ..spec() });
+    let mut peer = Peer::connect(&server.url()).await;
+    let (mut stream, _) = peer.open(&request).await.expect("opened");
+    let frames: Vec<v1::Frame> = (1..=LAST).map(thin_frame).collect();
+    for batch in frames.chunks(1_000) {
+        stream.frames(batch.to_vec()).await;
+        stream.acknowledged(batch[batch.len() - 1].seq).await;
+    }
+    drop((stream, peer));
+    server = server.restart().await;
+    peer = Peer::connect(&server.url()).await;
+    let (mut stream, opened) = peer.open(&request).await.expect("opened again");
+    assert_eq!(opened.resend_from_seq, LAST - REFILLED + 1, "and not the frozen group's rows at the beginning");
+    let again: Vec<v1::Frame> = (opened.resend_from_seq..=LAST + 1).map(thin_frame).collect();
+    for batch in again.chunks(1_000) {
+        stream.frames(batch.to_vec()).await;
+    }
+    stream.acknowledged(LAST + 1).await;
+    let path = format!("/api/v1/runs/{}/events?types=window.restarted&limit=100", request.run_id);
+    let events = server.rest().all(&path).await;
+    let told: Vec<_> =
+        events.iter().map(|event| (event["group"].as_str(), event["evidence"]["reason"].as_str())).collect();
+    assert_eq!(told, [(Some("all"), Some("hole")), (Some("frozen"), Some("refill"))]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frame_that_was_rejected_is_not_in_the_windows_after_a_restart_either() {
     const REJECTED: u64 = 10;
     const LAST: u64 = 20;

@@ -9,9 +9,9 @@ use gradwatch_store::{
     TensorSpec,
 };
 
-use super::{STEP_LIMIT, text};
+use super::{STEP_LIMIT, stream::ROW_BYTES, text};
 use crate::{
-    config::Limits,
+    config::{Config, Limits},
     error::{Error, ErrorCode},
 };
 
@@ -21,10 +21,11 @@ const MAX_SHARDS: u32 = 1_024;
 /// Checks a declaration field by field.
 pub(super) fn open_attempt(
     request: v1::OpenRunRequest,
-    limits: &Limits,
+    config: &Config,
     now_us: i64,
     environment: &str,
 ) -> Result<OpenAttempt, Error> {
+    let limits = &config.limits;
     let run = v1::OpenRunRequest { spec: None, attempt: None, ..request.clone() };
     let attempt = request.attempt.ok_or_else(|| Error::invalid("attempt", "is missing"))?;
     let spec = request.spec.ok_or_else(|| Error::invalid("spec", "is missing"))?;
@@ -37,6 +38,8 @@ pub(super) fn open_attempt(
         let message = format!("{} is not below shard_count ({})", request.shard, request.shard_count);
         return Err(Error::invalid("shard", message));
     }
+    let spec = stream_spec(spec, limits)?;
+    step_memory(&spec, request.shard_count, config.memory_limit_bytes)?;
     Ok(OpenAttempt {
         run: run_declaration(run, limits)?,
         attempt: AttemptDeclaration {
@@ -45,7 +48,7 @@ pub(super) fn open_attempt(
             resumes: attempt.resumes.map(|it| resumes(&it)).transpose()?,
             unrelated: attempt.unrelated,
             shard_count: request.shard_count,
-            spec: stream_spec(spec, limits)?,
+            spec,
         },
         shard: request.shard,
         writer_id: request.writer_id,
@@ -230,4 +233,25 @@ fn window_memory(spec: &StreamSpec, limits: &Limits) -> Result<(), Error> {
             ),
         )
     })
+}
+
+/// A step waits until every shard has brought its frame. Where those could not wait all at once the step could never be
+/// settled: refused with the product named.
+fn step_memory(spec: &StreamSpec, shard_count: u32, memory_limit_bytes: usize) -> Result<(), Error> {
+    let value_bytes = match spec.encoding {
+        Encoding::F32 => 4,
+        Encoding::F16 => 2,
+    };
+    let payloads = spec.groups.len() * spec.kinds.len();
+    let frame_bytes = payloads * (spec.sketch_dim * value_bytes + spec.window_lengths.len() * ROW_BYTES) + ROW_BYTES;
+    let (bytes, limit) = (frame_bytes * shard_count as usize, memory_limit_bytes / 2);
+    // One shard waits for no other.
+    if shard_count == 1 || bytes <= limit {
+        return Ok(());
+    }
+    let message = format!(
+        "a step would take {shard_count} shards x {frame_bytes} bytes a frame = {bytes} bytes while it waits for all of \
+         them; the limit is {limit}, half of memory_limit_bytes"
+    );
+    Err(Error { field: Some("shard_count".into()), ..Error::new(ErrorCode::TooLarge, message) })
 }

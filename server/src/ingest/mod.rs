@@ -49,8 +49,7 @@ impl Ingest {
             let error = Error::new(ErrorCode::Unavailable, "the server is shutting down");
             return Err(error.retry_after(Duration::from_secs(1)));
         }
-        let limits = &self.state.config.limits;
-        let open = declaration::open_attempt(request, limits, clock::now_us(), &environment())?;
+        let open = declaration::open_attempt(request, &self.state.config, clock::now_us(), &environment())?;
         let run_id = open.run.run_id;
         caller.require_project(&open.run.project)?;
         let opened = match self.state.store.open_attempt(&open).await {
@@ -64,7 +63,7 @@ impl Ingest {
             tracing::info!(%run_id, segment = opened.segment, project = open.run.project, "attempt opened");
             self.state.pipeline.segments_changed(run_id).await;
         }
-        Ok(OpenRunResponse { segment: opened.segment, limits: Some(wire_limits(limits)) })
+        Ok(OpenRunResponse { segment: opened.segment, limits: Some(wire_limits(&self.state.config.limits)) })
     }
 
     async fn close(&self, caller: &Caller, request: CloseRunRequest) -> Result<CloseRunResponse, Error> {

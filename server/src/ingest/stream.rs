@@ -27,7 +27,7 @@ const OUTBOX: usize = 64;
 /// How long a client may take from connecting to its first message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// What each row that a frame leads to, its step and its readings, costs while it is on its way.
-const ROW_BYTES: usize = 1_536;
+pub(super) const ROW_BYTES: usize = 1_536;
 /// How long a drained client is told to wait.
 const RECONNECT_AFTER_MS: u64 = 1_000;
 

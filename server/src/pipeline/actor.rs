@@ -144,12 +144,14 @@ impl Actor {
         let scalar_names = store.scalar_names(self.run_id).await?;
         let segments = owned.segments;
         let rhythm = load::rhythm(store.as_ref(), self.run_id, &segments).await?;
+        let began_us = clock::now_us();
         Ok(RunOwner::new(OwnerParts {
             owner_epoch: owned.owner_epoch,
+            began_us,
             run: owned.run,
             segments,
             scalar_names,
-            pulse: Pulse::new(clock::now_us(), &rhythm),
+            pulse: Pulse::new(began_us, &rhythm),
             metrics: Arc::clone(&self.shared.metrics),
             liveness: self.shared.config.liveness.clone(),
         }))
@@ -240,6 +242,9 @@ impl Actor {
     }
 
     /// Does work, in one go or, after a fault, item by item.
+    ///
+    /// Invariant (promise 11): then a commit holds one step at most, so that a commit that is refused accuses the step that
+    /// it is refused for. One item may complete many steps that waited for it.
     async fn work(
         &mut self,
         mut owner: RunOwner,
@@ -250,16 +255,23 @@ impl Actor {
             return Ok(owner);
         }
         if !self.faults.is_careful() {
-            return self.settle(owner, work, done).await;
+            return self.settle(owner, work, false, done).await;
         }
         let mut alone = work.into_iter().flat_map(Work::items_alone).peekable();
         let mut done = done;
         while let Some(next) = alone.next() {
-            let (committed, wait) = oneshot::channel();
             let told = if alone.peek().is_none() { done.take() } else { None };
-            owner = self.settle(owner, vec![next], Some(committed)).await?;
-            if wait.await.is_err() {
-                return Err(self.fault(&owner).await);
+            let mut next = next;
+            loop {
+                let (committed, wait) = oneshot::channel();
+                owner = self.settle(owner, vec![next], true, Some(committed)).await?;
+                if wait.await.is_err() {
+                    return Err(self.fault(&owner).await);
+                }
+                if !owner.is_held_back() {
+                    break;
+                }
+                next = Work::Look { store_trouble_us: self.shared.trouble.last_us() };
             }
             // Whoever waits for it may have left.
             told.map(|told| told.send(()));
@@ -290,13 +302,14 @@ impl Actor {
         &self,
         owner: RunOwner,
         work: Vec<Work>,
+        one_step: bool,
         done: Option<oneshot::Sender<()>>,
     ) -> Result<RunOwner, End> {
         let now_us = clock::now_us();
         self.suspect.take();
         let job = move || {
             let mut owner = owner;
-            let settlement = owner.work(work, now_us);
+            let settlement = owner.work(work, one_step, now_us);
             (owner, settlement)
         };
         let (owner, settlement) = match self.shared.pool.run(job).await {

@@ -1,6 +1,9 @@
 //! Memory for frames on their way from arrival to commit.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -29,9 +32,13 @@ pub(crate) struct Budget {
     limit_bytes: usize,
 }
 
-/// Bytes taken from the budget, and from the share of one stream; given back on drop.
+/// Bytes taken from the budget, and from the share of one stream; given back when the last clone is dropped: what shares a
+/// permit are parts of one message, which stays as long as any of them does.
+#[derive(Clone, Debug)]
+pub(crate) struct Permit(Arc<Reserved>);
+
 #[derive(Debug)]
-pub(crate) struct Permit {
+struct Reserved {
     _all: OwnedSemaphorePermit,
     _share: OwnedSemaphorePermit,
     waiting: Waiting,
@@ -41,9 +48,10 @@ pub(crate) struct Permit {
 
 /// Whether frames may stay longer than it takes to commit them.
 #[derive(Debug)]
-enum Waiting {
-    Unasked { all: Arc<Semaphore>, share: Arc<Semaphore> },
-    Granted { _all: OwnedSemaphorePermit, _share: OwnedSemaphorePermit },
+struct Waiting {
+    all: Arc<Semaphore>,
+    share: Arc<Semaphore>,
+    granted: OnceLock<[OwnedSemaphorePermit; 2]>,
 }
 
 /// What one stream may hold at once, so that a single fast run cannot take the memory of all.
@@ -82,7 +90,8 @@ impl Budget {
     pub(crate) async fn reserve(&self, share: &Share, bytes: usize) -> Result<Permit, Error> {
         let bytes = bytes.min(share.bytes);
         let count = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let waiting = Waiting::Unasked { all: Arc::clone(&self.waiting), share: Arc::clone(&share.waiting) };
+        let waiting =
+            Waiting { all: Arc::clone(&self.waiting), share: Arc::clone(&share.waiting), granted: OnceLock::new() };
         let reserve = async {
             let share = Arc::clone(&share.semaphore).acquire_many_owned(count).await.ok()?;
             let all = Arc::clone(&self.all).acquire_many_owned(count).await.ok()?;
@@ -93,24 +102,29 @@ impl Budget {
             return Err(Error::new(ErrorCode::ResourceExhausted, message).retry_after(RETRY_DELAY));
         };
         self.metrics.in_flight_bytes.inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
-        Ok(Permit { _all: all, _share: share, waiting, bytes, metrics: Arc::clone(&self.metrics) })
+        let metrics = Arc::clone(&self.metrics);
+        Ok(Permit(Arc::new(Reserved { _all: all, _share: share, waiting, bytes, metrics })))
     }
 }
 
 impl Permit {
     /// Whether there is room for these bytes to wait for other shards.
-    pub(crate) fn may_wait(&mut self) -> bool {
-        let Waiting::Unasked { all, share } = &self.waiting else { return true };
-        let count = u32::try_from(self.bytes).unwrap_or(u32::MAX);
+    pub(crate) fn may_wait(&self) -> bool {
+        let Waiting { all, share, granted } = &self.0.waiting;
+        if granted.get().is_some() {
+            return true;
+        }
+        let count = u32::try_from(self.0.bytes).unwrap_or(u32::MAX);
         let share = Arc::clone(share).try_acquire_many_owned(count);
         let all = Arc::clone(all).try_acquire_many_owned(count);
         let (Ok(share), Ok(all)) = (share, all) else { return false };
-        self.waiting = Waiting::Granted { _all: all, _share: share };
+        // Granted by another clone meanwhile, these are simply given back.
+        let _ = granted.set([share, all]);
         true
     }
 }
 
-impl Drop for Permit {
+impl Drop for Reserved {
     fn drop(&mut self) {
         self.metrics.in_flight_bytes.dec_by(i64::try_from(self.bytes).unwrap_or(i64::MAX));
     }

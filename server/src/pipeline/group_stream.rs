@@ -136,6 +136,11 @@ impl GroupStream {
         !std::mem::replace(&mut self.leaves_out, true)
     }
 
+    /// Goes on with rows being left out, as an owner before told.
+    pub(crate) fn go_on_leaving_out(&mut self) {
+        self.leaves_out = true;
+    }
+
     /// Takes in a row, by the parts that the shards have of it. `refill` says that it was settled before: it only fills
     /// the window.
     ///

@@ -1,6 +1,9 @@
 //! Brings the state of a run back from what is committed.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use gradwatch_store::{
     Event, EventQuery, FollowerSnapshot, LIVE_ANALYSIS, ReadingQuery, RunId, Segment, ShardMark, StepQuery, StepRow,
@@ -17,6 +20,9 @@ use crate::error::Error;
 
 /// Rows read, and followed on the numeric pool, at a time.
 const PAGE: usize = 1_000;
+/// The most steps whose frames are asked for again. One group that was sent a few times and never again would otherwise
+/// hold an attempt's whole history.
+const MAX_REFILL_STEPS: usize = 16_384;
 /// Steps stay below 2^53.
 const LAST_STEP: u64 = (1 << 53) - 1;
 
@@ -46,7 +52,8 @@ pub(super) async fn segment_owner(
     let Some(last_step) = last_step else { return Ok(owner) };
     let snapshots = shared.store.follower_snapshots(run_id, number).await?;
     let loading = Loading { shared, run_id, segment: number, last_step, snapshots };
-    owner.refill(&loading.refill_steps(marks, update_interval).await?);
+    let (steps, all) = loading.refill_steps(marks, update_interval).await?;
+    owner.refill(&steps, all);
     for index in 0..owner.streams().len() {
         owner = loading.stream(owner, index).await?;
     }
@@ -117,41 +124,52 @@ impl Loading<'_> {
     }
 
     /// The settled steps whose frames the windows need again: those from which on no frame is older than the oldest that
-    /// is kept. The mark of a shard that took no part in the last steps may name an older one than is needed.
-    async fn refill_steps(&self, marks: &[ShardMark], update_interval: u64) -> Result<Vec<StepRow>, Error> {
-        let kept = |mark: &&ShardMark| 0 < mark.keep_from_seq && mark.keep_from_seq <= mark.committed_seq;
-        let Some(frames) = marks.iter().filter(kept).map(|mark| mark.committed_seq - mark.keep_from_seq + 1).min()
-        else {
-            return Ok(Vec::new());
-        };
+    /// is kept. The mark of a shard that took no part in the last steps may name an older one than is needed. False when
+    /// there are more of them than are asked for again.
+    ///
+    /// Invariant (promise 7): however long the history is, what is read of it is bounded. It is read newest first, in
+    /// ranges that hold a page at most.
+    async fn refill_steps(
+        &self,
+        marks: &[ShardMark],
+        update_interval: u64,
+    ) -> Result<(VecDeque<StepRow>, bool), Error> {
+        let mut steps = VecDeque::new();
+        let kept = |mark: &ShardMark| 0 < mark.keep_from_seq && mark.keep_from_seq <= mark.committed_seq;
+        if !marks.iter().any(kept) {
+            return Ok((steps, true));
+        }
         let is_kept = |row: &StepRow| {
             marks.iter().all(|mark| {
                 let seq = row.seqs.get(mark.shard as usize).copied().flatten();
                 seq.is_none_or(|seq| seq >= mark.keep_from_seq)
             })
         };
-        // Steps are found by number and not by seq: a guess is doubled until it reaches far enough.
-        let mut span = update_interval.saturating_mul(frames);
+        // Steps are found by number and not by seq, so how many a range holds is a guess, made better each time.
+        let mut span = update_interval.saturating_mul(PAGE as u64);
+        let mut to_step = self.last_step;
         loop {
-            let from_step = self.last_step.saturating_sub(span);
-            let rows = self.steps(from_step).await?;
-            if from_step == 0 || rows.first().is_some_and(|row| !is_kept(row)) {
-                return Ok(rows.into_iter().filter(is_kept).collect());
+            let from_step = to_step.saturating_sub(span);
+            let ranges = vec![SegmentRange { segment: self.segment, from_step, to_step }];
+            let page = self.shared.store.steps(&StepQuery { run_id: self.run_id, ranges, limit: PAGE }).await?;
+            if page.more {
+                span /= 2;
+                continue;
             }
-            span = span.saturating_mul(2);
-        }
-    }
-
-    async fn steps(&self, mut from_step: u64) -> Result<Vec<StepRow>, Error> {
-        let mut rows = Vec::new();
-        loop {
-            let query = StepQuery { run_id: self.run_id, ranges: self.ranges(from_step), limit: PAGE };
-            let page = self.shared.store.steps(&query).await?;
-            from_step = page.items.last().map_or(from_step, |step| step.step + 1);
-            rows.extend(page.items);
-            if !page.more {
-                return Ok(rows);
+            if page.items.len() < PAGE / 2 {
+                span = span.saturating_mul(2);
             }
+            for row in page.items.into_iter().rev() {
+                if !is_kept(&row) {
+                    return Ok((steps, true));
+                }
+                if steps.len() == MAX_REFILL_STEPS {
+                    return Ok((steps, false));
+                }
+                steps.push_front(row);
+            }
+            let Some(before) = from_step.checked_sub(1) else { return Ok((steps, true)) };
+            to_step = before;
         }
     }
 

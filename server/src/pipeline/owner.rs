@@ -26,12 +26,18 @@ use crate::{
     recorder::{InFlight, Settlement},
 };
 
+/// How long a client may be away from an owner that has just begun, besides the time for which steps wait for a shard: it
+/// had nobody to talk to before, and comes back when its backoff has run out. That is 30 s at most, and as much again for
+/// the delay that a refusal asks for.
+const RECONNECT_US: i64 = 60_000_000;
+
 /// A run and everything its readings depend on.
 #[derive(Debug)]
 pub(crate) struct RunOwner {
     run_id: RunId,
     project: Arc<str>,
     owner_epoch: u64,
+    began_us: i64,
     /// How many commits this owner has handed over.
     commits: u64,
     state: RunState,
@@ -44,6 +50,10 @@ pub(crate) struct RunOwner {
     last_seen_us: i64,
     /// Who waits for the end that the present batch of work brought.
     finished: Vec<oneshot::Sender<()>>,
+    /// A commit holds one step at most.
+    one_step: bool,
+    /// There may be more to settle than the last commit was allowed to hold.
+    held_back: bool,
     /// Settlements that are not committed yet.
     in_flight: InFlight,
     metrics: Arc<Metrics>,
@@ -55,6 +65,7 @@ pub(crate) struct RunOwner {
 pub(crate) struct OwnerParts {
     pub(crate) run: gradwatch_store::Run,
     pub(crate) owner_epoch: u64,
+    pub(crate) began_us: i64,
     pub(crate) segments: Vec<Segment>,
     pub(crate) scalar_names: Vec<String>,
     pub(crate) pulse: Pulse,
@@ -68,6 +79,7 @@ impl RunOwner {
             run_id: parts.run.run_id,
             project: parts.run.project.into(),
             owner_epoch: parts.owner_epoch,
+            began_us: parts.began_us,
             commits: 0,
             state: parts.run.state,
             regime: parts.run.regime,
@@ -78,6 +90,8 @@ impl RunOwner {
             pulse: parts.pulse,
             last_seen_us: parts.run.last_seen_us,
             finished: Vec::new(),
+            one_step: false,
+            held_back: false,
             in_flight: InFlight::default(),
             metrics: parts.metrics,
             liveness: parts.liveness,
@@ -112,7 +126,16 @@ impl RunOwner {
         self.attempts.get(&segment).map(|held| &held.owner)
     }
 
-    pub(crate) fn insert(&mut self, owner: SegmentOwner) {
+    /// Holds an attempt that was loaded. Its shards get time to find back to an owner that has just begun.
+    pub(crate) fn insert(&mut self, mut owner: SegmentOwner) {
+        owner.expect_back(self.began_us.saturating_add(RECONNECT_US));
+        let order = lineage::order(&self.segments);
+        let segment = owner.segment.segment;
+        for later in order.iter().skip_while(|it| **it != segment).skip(1) {
+            let links = self.attempts.get(later).map_or(&[][..], |held| &held.links);
+            let connected = (0..).zip(links).filter(|(_, link)| link.connection.is_some());
+            connected.for_each(|(shard, _)| owner.leave(shard));
+        }
         self.attempts.insert(owner.segment.segment, Held::new(owner));
     }
 
@@ -124,8 +147,19 @@ impl RunOwner {
     }
 
     /// Gives a shard a connection; an earlier one of the same writer is closed by this.
+    ///
+    /// Invariant: a client opens an attempt only when all that it sent of earlier ones is settled. So nobody waits in those
+    /// for a shard that has gone on, and steps that only others of them had reached are settled at the next look.
     pub(crate) fn connect(&mut self, segment: u32, shard: u32, connection: Connection, now_us: i64) {
         self.pulse.heard(now_us);
+        for earlier in lineage::order(&self.segments).into_iter().take_while(|it| *it != segment) {
+            if let Some(held) = self.attempts.get_mut(&earlier) {
+                held.owner.leave(shard);
+            }
+        }
+        if let Some(held) = self.attempts.get_mut(&segment) {
+            held.owner.came_back(shard, now_us);
+        }
         if let Some(link) = self.link(segment, shard) {
             link.connection = Some(connection);
             link.asked_for = None;
@@ -155,8 +189,14 @@ impl RunOwner {
             && self.in_flight.is_none()
     }
 
-    /// Does a batch of work; answers what it settles, if anything.
-    pub(crate) fn work(&mut self, batch: Vec<Work>, now_us: i64) -> Option<Settlement> {
+    /// There may be more to settle, which the next look does: the last commit was to hold one step at most.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.held_back
+    }
+
+    /// Does a batch of work; answers what it settles, if anything. With `one_step` that is one step at most.
+    pub(crate) fn work(&mut self, batch: Vec<Work>, one_step: bool, now_us: i64) -> Option<Settlement> {
+        self.one_step = one_step;
         let mut commit = RunCommit::new(self.run_id, self.owner_epoch);
         let mut permits = Vec::new();
         let mut live_steps = 0;
@@ -203,6 +243,7 @@ impl RunOwner {
             self.pulse.stepped(now_us, live_steps);
         }
         self.attempts.values_mut().for_each(|held| held.owner.move_marks(&mut commit));
+        self.held_back = one_step && !commit.steps.is_empty();
         self.note_changes(now_us, &mut commit);
         self.settlement(commit, permits)
     }
@@ -220,7 +261,7 @@ impl RunOwner {
         let live_to_step = self.live_to_step.get(&at.segment).copied();
         let Some(held) = self.attempts.get_mut(&at.segment).filter(|_| connected) else { return 0 };
         let before_seq = held.owner.shard(at.shard).map_or(0, Shard::came_to_seq);
-        let mut turn = Turn { now_us, overdue_before_us: None, live_to_step, commit };
+        let mut turn = Turn { now_us, overdue_before_us: None, live_to_step, one_step: self.one_step, commit };
         for item in items {
             let link = &mut held.links[at.shard as usize];
             match held.owner.take(at.shard, item, &mut turn) {
@@ -252,7 +293,7 @@ impl RunOwner {
         let mut live_steps = 0;
         loop {
             let Some(held) = self.attempts.get_mut(&segment) else { return live_steps };
-            let mut turn = Turn { now_us, overdue_before_us, live_to_step, commit };
+            let mut turn = Turn { now_us, overdue_before_us, live_to_step, one_step: self.one_step, commit };
             let advanced = held.owner.advance(&mut turn);
             for (shard, rejection) in advanced.rejections {
                 self.metrics.frames_rejected.inc();
@@ -319,20 +360,21 @@ impl RunOwner {
             let Some(Finish { outcome, done, .. }) = link.finish.take_if(|it| settled_seq >= it.last_seq) else {
                 continue;
             };
-            if !newest {
-                // A superseded attempt's end is heard and changes nothing. Whoever waits for it may have left.
-                let _ = done.send(());
-                continue;
-            }
-            if owner.segment.shard_count > 1 && shard.outcome() != Some(outcome) {
+            let is_news = owner.segment.shard_count > 1 && shard.outcome() != Some(outcome);
+            if is_news {
                 commit.events.push(owner.shard_event(ShardEvent::Finished(outcome), number, now_us));
             }
             owner.end(number, outcome);
             ended = true;
-            self.finished.push(done);
+            if newest || is_news {
+                self.finished.push(done);
+            } else {
+                // A superseded attempt's end changes nothing of the run. Whoever waits for it may have left.
+                let _ = done.send(());
+            }
         }
         let outcome = owner.outcome().filter(|_| newest);
-        if ended {
+        if ended && newest {
             // Also when it is the same: `done` has to wait for a commit behind the one that said so first.
             self.state = outcome.unwrap_or(self.state);
             commit.patch.state = Some(self.state);

@@ -19,7 +19,7 @@ pub(crate) enum Work {
     Items {
         at: StreamId,
         items: Vec<Item>,
-        /// For all of them; of items worked on alone the last one has it.
+        /// For all of them; items worked on alone share it.
         permit: Option<Permit>,
     },
     Heartbeat {
@@ -46,12 +46,8 @@ pub(crate) enum Work {
 impl Work {
     /// The same work, one item at a time.
     pub(crate) fn items_alone(self) -> Vec<Self> {
-        let Self::Items { at, items, mut permit } = self else { return vec![self] };
-        let alone = |item| Self::Items { at, items: vec![item], permit: None };
-        let mut works: Vec<Self> = items.into_iter().map(alone).collect();
-        if let Some(Self::Items { permit: last, .. }) = works.last_mut() {
-            *last = permit.take();
-        }
-        works
+        let Self::Items { at, items, permit } = self else { return vec![self] };
+        let alone = |item| Self::Items { at, items: vec![item], permit: permit.clone() };
+        items.into_iter().map(alone).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! Attempts of several shards through the real client.
 
-use gradwatch_client::{CloseReport, Encoding, Frame, Launch, Run, Uuid};
+use gradwatch_client::{CloseReport, Encoding, Frame, Launch, Run, SubmitError, Uuid};
 use gradwatch_tests::{TestServer, random_walk};
 use serde_json::Value;
 
@@ -47,7 +47,12 @@ fn submit(run: &mut Run, step: u64, parameters: &[f32], shard: u32, count: u32) 
 async fn train(url: &str, count: u32, steps: &[u64], parameters: &[Vec<f32>]) -> Uuid {
     let launch = Launch::new();
     let mut runs: Vec<Run> = (0..count).map(|shard| open(url, &launch.to_string(), shard, count)).collect();
+    let mut last_step = None;
     for &step in steps {
+        if count > 1 && last_step.is_some_and(|last| step <= last) {
+            runs.iter_mut().for_each(|run| run.rewind_to(step).expect("an open run"));
+        }
+        last_step = Some(step);
         for (shard, run) in (0..).zip(&mut runs) {
             submit(run, step, &parameters[step as usize], shard, count);
         }
@@ -95,4 +100,35 @@ async fn slices_of_several_processes_read_like_the_whole_also_behind_a_rewind() 
     }
     let norms = whole.iter().filter(|reading| reading["update_norm"].as_f64().is_some()).count();
     assert_eq!(norms, whole.len(), "there is something to compare");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_got_to_different_steps_go_back_together() {
+    let server = TestServer::start().await;
+    let parameters = random_walk(52, 21, LEN);
+    let launch = Launch::new().to_string();
+    let mut runs = [open(&server.url(), &launch, 0, 2), open(&server.url(), &launch, 1, 2)];
+    for (shard, last) in [(0, 10), (1, 9)] {
+        let run = &mut runs[shard as usize];
+        (0..=last).for_each(|step| submit(run, step, &parameters[step as usize], shard, 2));
+        let alone = run.submit(6, Frame::new()).unwrap_err();
+        assert_eq!(alone, SubmitError::RewindAlone { step: 6, last_step: last });
+    }
+    for (shard, run) in (0..).zip(&mut runs) {
+        run.rewind_to(6).expect("an open run");
+        (6..=20).for_each(|step| submit(run, step, &parameters[step as usize], shard, 2));
+    }
+    assert_eq!(runs[0].attempt_id(), runs[1].attempt_id());
+    let run_id = runs[0].run_id();
+    let closing = runs.map(|run| tokio::task::spawn_blocking(move || run.close()));
+    for (report, frames) in closing.into_iter().zip([11 + 15, 10 + 15]) {
+        let report: CloseReport = report.await.expect("close does not panic");
+        assert_eq!((report.settled, &report.reason), (frames, &None), "{report}");
+    }
+    let rest = server.rest();
+    let run = rest.get(&format!("/api/v1/runs/{run_id}")).await;
+    assert_eq!((&run["state"], &run["last_step"]), (&"finished".into(), &20.into()));
+    assert_eq!(run["counters"]["incomplete"], 1, "step 10 of the first attempt");
+    let lost = rest.all(&format!("/api/v1/runs/{run_id}/events?segment=all&types=run.shard_lost&limit=10")).await;
+    assert_eq!(lost, [Value::Null; 0]);
 }

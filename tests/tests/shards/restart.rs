@@ -196,6 +196,9 @@ async fn a_lost_shard_is_lost_behind_a_restart_too() {
     first.stream.acknowledged(30).await;
     second.stream.acknowledged(30).await;
     made.assert_read(&server.rest(), &run_id, &(7..=20).collect()).await;
+    let restarted = events(&server.rest(), &run_id, "window.restarted").await;
+    let at: Vec<_> = restarted.iter().map(|event| event["step"].as_u64().unwrap()).collect();
+    assert_eq!(at, [7], "one event for the whole stretch");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,10 +24,12 @@ struct Inbox {
     waiting: VecDeque<Waiting>,
     /// It can bring no step up to here: it said that it gave them up.
     gave_up_to: Option<u64>,
-    /// When it last brought something.
+    /// When it last brought something; in the future while it is given time to connect again.
     heard_us: i64,
     /// It has said that it is over.
     ended: bool,
+    /// It has gone on to a later attempt.
+    left: bool,
     /// Steps in a row for which it was waited in vain.
     absent_steps: u32,
     lost: bool,
@@ -73,6 +75,23 @@ impl Assembler {
         inbox.absent_steps = 0;
     }
 
+    /// A shard is as good as heard until then, unless it connects.
+    pub(super) fn expect_back(&mut self, shard: u32, until_us: i64) {
+        self.inboxes[shard as usize].heard_us = until_us;
+    }
+
+    /// A shard has connected: from now on it has the time that any has.
+    pub(super) fn came_back(&mut self, shard: u32, now_us: i64) {
+        let heard_us = &mut self.inboxes[shard as usize].heard_us;
+        *heard_us = now_us.min(*heard_us);
+        self.inboxes[shard as usize].left = false;
+    }
+
+    /// A shard has gone on to a later attempt, unless it connects to this one again.
+    pub(super) fn leave(&mut self, shard: u32) {
+        self.inboxes[shard as usize].left = true;
+    }
+
     /// Takes back what a shard brought behind `seq`.
     pub(super) fn forget_behind(&mut self, shard: u32, seq: u64) {
         let waiting = &mut self.inboxes[shard as usize].waiting;
@@ -115,7 +134,7 @@ impl Assembler {
     /// Nothing more will come of a shard, as far as can be known.
     pub(super) fn is_gone(&self, shard: u32) -> bool {
         let inbox = &self.inboxes[shard as usize];
-        inbox.lost || inbox.ended
+        inbox.lost || inbox.ended || inbox.left
     }
 
     /// Whether something has waited since before `before_us` for a shard that has brought nothing since then.
@@ -135,7 +154,7 @@ impl Assembler {
     /// who has brought nothing since then for a step that somebody else brought before then.
     ///
     /// Invariant: a step is whole once every shard has brought it, and is settled without those that cannot bring it any
-    /// more: they went past it, gave it up, are over, lost, or were waited for long enough.
+    /// more: they went past it, gave it up, are over, have gone on to a later attempt, are lost, or were waited for long enough.
     pub(super) fn next(&mut self, overdue_before_us: Option<i64>) -> Option<Next> {
         let mut next_step: Option<u64> = None;
         for (shard, inbox) in (0..).zip(&mut self.inboxes) {
@@ -195,7 +214,7 @@ impl Inbox {
     /// Whether a step that it has not brought may still come from it.
     fn can_still_bring(&self, step: u64) -> bool {
         let went_past = self.gave_up_to.is_some_and(|gave_up_to| step <= gave_up_to);
-        self.waiting.is_empty() && !went_past && !self.ended && !self.lost
+        self.waiting.is_empty() && !went_past && !self.ended && !self.left && !self.lost
     }
 }
 

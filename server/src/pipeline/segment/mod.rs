@@ -49,6 +49,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) overdue_before_us: Option<i64>,
     /// Up to which step the attempt is live, if it is at all.
     pub(crate) live_to_step: Option<u64>,
+    /// The commit is to hold one step at most, so that a fault shows which step it is about.
+    pub(crate) one_step: bool,
     pub(crate) commit: &'a mut RunCommit,
 }
 
@@ -58,7 +60,7 @@ impl Turn<'_> {
     }
 
     /// Records an event, unless it is one of a superseded attempt's late frames: they are kept in their own segment and
-    /// fire nothing.
+    /// fire nothing. What befalls shards is recorded all the same, because the next owner reads it back.
     fn tell(&mut self, event: EventRow) {
         if self.is_live(event.step) {
             self.commit.events.push(event);
@@ -172,8 +174,12 @@ impl SegmentOwner {
         self.scalars.follow(step.step, &step.scalars);
     }
 
-    /// Remembers what the last recorded step held, so that a stretch of non-finite values goes on being one event.
+    /// Remembers what the last recorded step held, so that a stretch of non-finite values, or of incomplete steps, goes on
+    /// being one event. Windows that a refill brings back know for themselves.
     pub(crate) fn restore_last_step(&mut self, step: &StepRow) {
+        if !step.complete {
+            self.streams.iter_mut().for_each(GroupStream::go_on_leaving_out);
+        }
         self.non_finite = settle::non_finite_names(step);
     }
 
@@ -197,6 +203,26 @@ impl SegmentOwner {
     pub(crate) fn open_shard(&mut self, mark: &ShardMark) {
         if let Some(shard) = self.shards.get_mut(mark.shard as usize).filter(|shard| shard.writer_id.is_none()) {
             *shard = Shard::opened(mark);
+        }
+    }
+
+    /// Shards that were opened before this owner began are missed from `until_us` on at the earliest, unless they connect.
+    pub(crate) fn expect_back(&mut self, until_us: i64) {
+        for (number, _) in (0..).zip(&self.shards).filter(|(_, shard)| shard.writer_id.is_some()) {
+            self.assembler.expect_back(number, until_us);
+        }
+    }
+
+    /// A shard has connected.
+    pub(crate) fn came_back(&mut self, shard: u32, now_us: i64) {
+        self.assembler.came_back(shard, now_us);
+    }
+
+    /// A shard has gone on to a later attempt, and brings nothing more of this one.
+    pub(crate) fn leave(&mut self, shard: u32) {
+        // One shard alone waits for nobody.
+        if self.segment.shard_count > 1 && shard < self.segment.shard_count {
+            self.assembler.leave(shard);
         }
     }
 
@@ -258,7 +284,7 @@ impl SegmentOwner {
         let refilled = last_seq <= shard.refill_to_seq;
         self.assembler.push(number, item, turn.now_us);
         if !refilled && self.assembler.find(number) {
-            turn.tell(self.shard_event(ShardEvent::Returned, number, turn.now_us));
+            turn.commit.events.push(self.shard_event(ShardEvent::Returned, number, turn.now_us));
         }
         if refilled { Taken::Refilled } else { Taken::New }
     }
@@ -267,7 +293,9 @@ impl SegmentOwner {
     pub(crate) fn advance(&mut self, turn: &mut Turn<'_>) -> Advanced {
         let mut advanced = Advanced::default();
         if self.refill.is_none() || self.refill_next(turn) {
-            while let Some(next) = self.assembler.next(turn.overdue_before_us) {
+            while !(turn.one_step && !turn.commit.steps.is_empty())
+                && let Some(next) = self.assembler.next(turn.overdue_before_us)
+            {
                 match next {
                     Next::Pass { shard, item } => self.pass(shard, item, turn, &mut advanced),
                     Next::Step(parts) => self.settle(parts, turn, &mut advanced),
@@ -308,3 +336,6 @@ impl SegmentOwner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

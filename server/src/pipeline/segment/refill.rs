@@ -1,6 +1,6 @@
 //! Filling the windows of a new owner from settled frames that the clients send again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use gradwatch_store::{EventRow, StepRow};
 
@@ -18,8 +18,10 @@ use crate::pipeline::group_stream::Place;
 pub(super) struct Refill {
     /// Ascending.
     steps: VecDeque<RefillStep>,
-    /// The clients no longer have all of them.
+    /// The clients no longer have all of them, or more of them would be needed than are asked for.
     broken: bool,
+    /// Streams that lost rows because a lost shard does not bring its part again.
+    lost_rows: BTreeSet<usize>,
 }
 
 #[derive(Debug)]
@@ -30,8 +32,12 @@ struct RefillStep {
 }
 
 impl SegmentOwner {
-    /// Asks for the frames of these settled steps again.
-    pub(crate) fn refill(&mut self, steps: &[StepRow]) {
+    /// Asks for the frames of these settled steps again; `all` says that the windows had no rows before them. Once a
+    /// shard has ended no row can become whole any more, so that nobody needs what the windows held.
+    pub(crate) fn refill(&mut self, steps: &VecDeque<StepRow>, all: bool) {
+        if self.shards.iter().any(|shard| shard.outcome.is_some()) {
+            return;
+        }
         let steps: VecDeque<_> = steps
             .iter()
             .map(|row| RefillStep { step: row.step, complete: row.complete, seqs: row.seqs.clone() })
@@ -44,12 +50,20 @@ impl SegmentOwner {
                 shard.refill_from(seq);
             }
         }
-        self.refill = Some(Refill { steps, broken: false });
+        self.refill = Some(Refill { steps, broken: !all, lost_rows: BTreeSet::new() });
     }
 
     /// Fills windows as far as the frames have come. True when that is over, one way or the other.
     pub(super) fn refill_next(&mut self, turn: &mut Turn<'_>) -> bool {
         while let Some(next) = self.refill.as_mut().and_then(|refill| refill.steps.pop_front()) {
+            // Frames before the step's own belong to no recorded step. What they hold of memory must not wait: it could be
+            // what the step's own frame waits for.
+            for (number, seq) in (0..).zip(&next.seqs) {
+                if let Some(before_seq) = seq.map(|seq| seq - 1) {
+                    self.assembler.take_up_to(number, before_seq);
+                    self.shards[number as usize].done(before_seq);
+                }
+            }
             // Who is gone is not waited for, nor who was waited for long enough.
             let awaited = (0..).zip(&self.shards).zip(&next.seqs).any(|((number, shard), seq)| {
                 seq.is_some_and(|seq| shard.next_seq <= seq)
@@ -69,20 +83,33 @@ impl SegmentOwner {
     fn refill_step(&mut self, next: &RefillStep) {
         self.suspect.note(self.segment.segment, next.step);
         let mut joined = Joined::default();
-        let mut all_there = !self.poisoned.contains(&next.step);
+        let poisoned = self.poisoned.contains(&next.step);
+        let (mut all_there, mut only_lost_missing) = (!poisoned, !poisoned);
         for (number, seq) in (0..).zip(&next.seqs) {
             let Some(seq) = *seq else { continue };
             match self.assembler.take_up_to(number, seq) {
                 Some(frame) if frame.step == next.step => joined.add(number, frame),
-                _ => all_there = false,
+                _ => {
+                    all_there = false;
+                    only_lost_missing &= self.assembler.is_lost(number);
+                }
             }
             self.shards[number as usize].done(seq);
         }
         if !all_there {
             // Rows before a gap and rows behind it are no window.
+            let held = (0..self.streams.len()).filter(|&index| self.streams[index].oldest().is_some());
+            let had = joined.rows(&self.segment.spec).into_iter().map(|(index, _)| index).filter(|_| next.complete);
+            let lost_rows: BTreeSet<usize> = held.chain(had).collect();
             self.streams.iter_mut().for_each(|stream| stream.forget());
             if let Some(refill) = &mut self.refill {
-                refill.broken = true;
+                // What a client lacks of its own frames is not known. A lost shard is known to have been left out of all
+                // steps since, so that most windows hold nothing that it could take away.
+                if only_lost_missing {
+                    refill.lost_rows.extend(lost_rows);
+                } else {
+                    refill.broken = true;
+                }
             }
             return;
         }
@@ -95,7 +122,10 @@ impl SegmentOwner {
                     let place = Place { seqs: seqs.clone(), step: next.step };
                     stream.accept(&place, &parts, eta, true);
                 }
-                None => stream.restart(),
+                // Told by the owner that recorded it.
+                None => {
+                    stream.leave_out();
+                }
             }
         }
     }
@@ -111,7 +141,7 @@ impl SegmentOwner {
         // A slow group's rows reach far back, further than a client may keep. It alone pays for that: windows that got
         // all their rows go on with the same bits.
         for index in 0..self.streams.len() {
-            if refill.broken && !self.streams[index].is_whole() {
+            if (refill.broken || refill.lost_rows.contains(&index)) && !self.streams[index].is_whole() {
                 self.lose_window(index, turn);
             }
         }

@@ -82,14 +82,14 @@ impl SegmentOwner {
             self.record(&joined, turn);
             advanced.live_steps += u32::from(live);
         }
+        if !live {
+            turn.commit.events.truncate(events);
+        }
         for shard in parts.newly_lost {
             advanced.lost = true;
             tracing::warn!(segment = self.segment.segment, shard, step = parts.step, "shard lost");
             let lost = self.shard_event(ShardEvent::Lost, shard, turn.now_us);
             turn.commit.events.push(lost);
-        }
-        if !live {
-            turn.commit.events.truncate(events);
         }
     }
 

@@ -150,13 +150,15 @@ impl Shard {
     /// Keeps the memory of a batch, whose frames were taken in behind `before_seq`, for those of them that wait.
     ///
     /// Invariant: no two shards can wait for each other's memory. What a shard brings first is always kept, so that the
-    /// step it belongs to can become whole; what it brings ahead of that is kept while there is room.
-    pub(super) fn keep(&mut self, before_seq: u64, mut permit: Permit) -> Kept {
+    /// step it belongs to can become whole; what it brings ahead of that is kept while there is room. All of it counts
+    /// against the room as far as there is any.
+    pub(super) fn keep(&mut self, before_seq: u64, permit: Permit) -> Kept {
         let last_seq = self.next_seq - 1;
         if last_seq <= before_seq || self.done_seq >= last_seq {
             return Kept::Done(permit);
         }
-        if self.batches.is_empty() || permit.may_wait() {
+        let room = permit.may_wait();
+        if self.batches.is_empty() || room {
             self.batches.push_back((last_seq, permit));
             return Kept::Waiting;
         }

@@ -75,6 +75,22 @@ fn three_steps_in_vain_are_a_loss_and_a_frame_in_between_is_none() {
 }
 
 #[test]
+fn a_shard_that_has_to_find_back_gets_the_time_for_that() {
+    let mut assembler = Assembler::new(2, None);
+    assembler.expect_back(0, 100);
+    assembler.expect_back(1, 100);
+    assembler.came_back(0, 5);
+    (1..=3).for_each(|step| assembler.push(0, frame(step, step), 6));
+    assert_eq!(drain(&mut assembler, Some(99)), [], "it may still come");
+    assembler.came_back(1, 50);
+    assert_eq!(drain(&mut assembler, Some(49)), [], "it has come");
+    assert_eq!(drain(&mut assembler, Some(50)).len(), 3, "and brings nothing");
+    assembler.came_back(1, 200);
+    assembler.push(0, frame(4, 4), 201);
+    assert_eq!(drain(&mut assembler, Some(201)).len(), 1, "connecting again and again is no sign of a frame");
+}
+
+#[test]
 fn what_is_taken_back_was_never_there() {
     let mut assembler = Assembler::new(2, None);
     (1..=4).for_each(|step| assembler.push(0, frame(step, step), 0));
