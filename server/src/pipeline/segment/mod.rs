@@ -293,7 +293,7 @@ impl SegmentOwner {
     pub(crate) fn advance(&mut self, turn: &mut Turn<'_>) -> Advanced {
         let mut advanced = Advanced::default();
         if self.refill.is_none() || self.refill_next(turn) {
-            while !(turn.one_step && !turn.commit.steps.is_empty())
+            while (!turn.one_step || turn.commit.steps.is_empty())
                 && let Some(next) = self.assembler.next(turn.overdue_before_us)
             {
                 match next {

@@ -184,7 +184,11 @@ fn a_commit_of_one_step_leaves_the_others_to_the_next() {
 fn what_befalls_the_shards_of_a_superseded_attempt_is_recorded() {
     let mut owner = taken_up();
     let types = |commit: &RunCommit| commit.events.iter().map(|event| event.event_type.clone()).collect::<Vec<_>>();
-    at(1, false, |turn| (11..=13).for_each(|step| drop(owner.take(0, frame(step, &[0]), turn))));
+    at(1, false, |turn| {
+        for step in 11..=13 {
+            owner.take(0, frame(step, &[0]), turn);
+        }
+    });
     let (advanced, commit) = at(100, false, |turn| owner.advance(turn));
     assert!(advanced.lost);
     assert_eq!(types(&commit), ["run.shard_lost"], "and no window's event");
