@@ -51,7 +51,7 @@ fn main() -> Result<()> {
         Chore::Test { arguments } => test(&arguments),
         Chore::Lint => lint(),
         Chore::Bench { name, arguments } => bench(name.as_deref(), &arguments),
-        Chore::Torture { arguments } => torture(&arguments),
+        Chore::Torture { arguments } => program("torture", &arguments),
         Chore::Contracts => contracts(),
     }
 }
@@ -116,24 +116,30 @@ fn bench(name: Option<&str>, arguments: &[String]) -> Result<()> {
     }
     postgres::install_if_missing()?;
     let is_wanted = |it: &str| name.is_none_or(|name| name == it);
-    // Some start the real binary.
-    cargo(["build", "--release", "--package", "gradwatch-server", "--bin", "gradwatch"])?;
     for (package, name) in BENCHES_OF_A_CRATE.into_iter().filter(|(_, name)| is_wanted(name)) {
+        if name == "submit" {
+            // It starts the real binary.
+            cargo(["build", "--release", "--package", "gradwatch-server", "--bin", "gradwatch"])?;
+        }
         let bench = ["bench", "--package", package, "--bench", name, "--"];
         cargo(bench.into_iter().chain(arguments.iter().map(String::as_str)))?;
     }
     for name in BENCHES_OF_THE_SERVICE.into_iter().filter(|name| is_wanted(name)) {
-        let run = ["run", "--release", "--package", "gradwatch-benches", "--", name];
-        cargo(run.into_iter().chain(arguments.iter().map(String::as_str)))?;
+        let mut all = vec![name.to_owned()];
+        all.extend_from_slice(arguments);
+        program("gradwatch-benches", &all)?;
     }
     Ok(())
 }
 
-fn torture(arguments: &[String]) -> Result<()> {
-    // It starts the real binary.
-    cargo(["build", "--release", "--package", "gradwatch-server", "--bin", "gradwatch"])?;
-    let program = ["run", "--release", "--package", "gradwatch-tests", "--bin", "torture", "--"];
-    cargo(program.into_iter().chain(arguments.iter().map(String::as_str)))
+/// Builds a program and the real binary, which it starts, and runs it. Together, with the features of the whole workspace:
+/// one after the other everything would be built twice.
+fn program(name: &str, arguments: &[String]) -> Result<()> {
+    cargo(["build", "--release", "--workspace", "--bin", "gradwatch", "--bin", name])?;
+    let here = env::current_exe().context("a program has a path")?;
+    // This one lies in target/<profile>.
+    let target = here.ancestors().nth(2).context("target/<profile>")?;
+    run(Command::new(target.join("release").join(name)).args(arguments))
 }
 
 fn contracts() -> Result<()> {
