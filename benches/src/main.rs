@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand};
 
 use crate::database::Database;
 
-/// Benchmarks of the whole service: results go to target/bench/<name>.json
+/// Benchmarks of the whole service: results go to target/bench/NAME.json
 #[derive(Parser)]
 #[command(name = "cargo xtask bench")]
 struct Arguments {
