@@ -18,7 +18,10 @@
 //! # Ok::<(), gradwatch_spectral::window::WindowError>(())
 //! ```
 
+pub mod cascade;
 pub mod catalogue;
+pub mod curvature;
+pub mod dead_directions;
 pub mod detectors;
 mod dot;
 pub mod edge;
@@ -26,6 +29,9 @@ pub mod encoding;
 pub mod followers;
 mod gram;
 pub mod health;
+pub mod layer_followers;
+pub mod layers;
+pub mod learning_cell;
 pub mod sketch;
 pub mod window;
 
