@@ -89,6 +89,7 @@ impl Content {
             }],
             kinds: vec![v1::Kind::Update.into()],
             update_interval: 1,
+            layers: Vec::new(),
         }
     }
 

@@ -269,6 +269,7 @@ impl Checked<'_> {
             group_optimizers: self.group_optimizers,
             scalars: self.scalars,
             payloads,
+            ..v1::Frame::default()
         }
     }
 }

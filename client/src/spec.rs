@@ -69,6 +69,7 @@ impl Spec {
             groups: self.groups.iter().map(group).collect(),
             kinds: self.kinds.iter().map(|kind| kind.to_wire().into()).collect(),
             update_interval: self.update_interval,
+            layers: Vec::new(),
         }
     }
 

@@ -96,6 +96,9 @@ pub struct Limits {
     pub max_name_bytes: usize,
     pub max_labels: usize,
     pub max_config_bytes: usize,
+    pub max_layers: usize,
+    pub max_backlog_bytes: u64,
+    pub max_prediction_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

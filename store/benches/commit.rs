@@ -11,8 +11,9 @@ use std::{
 
 use gradwatch_spectral::{detectors::Regime, edge::EdgeReading};
 use gradwatch_store::{
-    AttemptDeclaration, AttemptId, Encoding, FollowerSnapshot, GroupSpec, Kind, LIVE_ANALYSIS, MarkMove, OpenAttempt,
-    ReadingRow, RunCommit, RunCounters, RunDeclaration, RunId, RunPatch, StepRow, StreamKey, StreamSpec, TensorSpec,
+    AttemptDeclaration, AttemptId, Encoding, FollowerKey, FollowerSnapshot, GroupSpec, Kind, LIVE_ANALYSIS, MarkMove,
+    OpenAttempt, ReadingRow, RunCommit, RunCounters, RunDeclaration, RunId, RunPatch, StepRow, StreamKey, StreamSpec,
+    TensorSpec,
 };
 use gradwatch_test_postgres::TestDatabase;
 use uuid::Uuid;
@@ -93,6 +94,7 @@ fn open(number: u64) -> OpenAttempt {
                 }],
                 kinds: vec![Kind::Update],
                 update_interval: 1,
+                layers: Vec::new(),
             },
         },
         shard: 0,
@@ -122,11 +124,15 @@ fn run_commit(number: u64, owner_epoch: u64, behind: u64, frames: u64) -> RunCom
         events: Vec::new(),
         followers: vec![FollowerSnapshot {
             segment: 1,
-            stream: Some(stream()),
+            key: FollowerKey::Stream(stream()),
             step: behind + frames,
             state: vec![number as u8; 4096],
         }],
         scalar_names: Vec::new(),
+        snapshots: Vec::new(),
+        layer_readings: Vec::new(),
+        predictions: Vec::new(),
+        dropped_predictions: Vec::new(),
         patch: RunPatch {
             last_step: Some(behind + frames),
             last_seen_us: Some(behind as i64),

@@ -68,7 +68,8 @@ fn same_declaration(segment: &Segment, attempt: &AttemptDeclaration) -> Result<(
 /// The first field in which two specs differ.
 fn changed_field(first: &StreamSpec, now: &StreamSpec) -> Option<&'static str> {
     // Taken apart so that a new field cannot be forgotten here.
-    let StreamSpec { sketch_dim, sketch_seed, encoding, window_lengths, groups, kinds, update_interval } = first;
+    let StreamSpec { sketch_dim, sketch_seed, encoding, window_lengths, groups, kinds, update_interval, layers } =
+        first;
     [
         ("spec.sketch_dim", *sketch_dim != now.sketch_dim),
         ("spec.sketch_seed", *sketch_seed != now.sketch_seed),
@@ -77,6 +78,7 @@ fn changed_field(first: &StreamSpec, now: &StreamSpec) -> Option<&'static str> {
         ("spec.groups", *groups != now.groups),
         ("spec.kinds", *kinds != now.kinds),
         ("spec.update_interval", *update_interval != now.update_interval),
+        ("spec.layers", *layers != now.layers),
     ]
     .into_iter()
     .find_map(|(field, changed)| changed.then_some(field))

@@ -18,14 +18,15 @@ use std::{path::Path, sync::Arc};
 
 pub use error::StoreError;
 pub use model::{
-    AttemptDeclaration, AttemptId, Encoding, Event, EventRow, FollowerSnapshot, GroupSpec, Kind, LIVE_ANALYSIS,
-    MarkMove, NonFinitePayload, OpenAttempt, OpenedAttempt, OwnedRun, Reading, ReadingRow, Resumes, RollupRow, Run,
-    RunCommit, RunCounters, RunDeclaration, RunId, RunPatch, RunState, Scope, Segment, ShardMark, StepRow, StreamKey,
+    AttemptDeclaration, AttemptId, Encoding, Event, EventRow, FollowerKey, FollowerSnapshot, GroupSpec, Kind,
+    LIVE_ANALYSIS, LayerKey, LayerReadingAt, LayerReadingRow, LayerSpec, MarkMove, NonFinitePayload, OpenAttempt,
+    OpenedAttempt, OwnedRun, PendingSnapshot, PredictionRow, Reading, ReadingRow, Resumes, RollupRow, Run, RunCommit,
+    RunCounters, RunDeclaration, RunId, RunPatch, RunState, Scope, Segment, ShardMark, SnapshotKey, StepRow, StreamKey,
     StreamSpec, TensorSpec, Token, TokenHash, TokenId,
 };
 pub use query::{
-    EventQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, RunSort, SeriesMetric, SeriesPoint, SeriesQuery,
-    StepQuery,
+    EventQuery, LayerReadingQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, RunSort, SeriesMetric,
+    SeriesPoint, SeriesQuery, StepQuery,
 };
 pub use store::{Durability, Store};
 

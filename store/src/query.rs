@@ -7,7 +7,7 @@ use gradwatch_spectral::detectors::Regime;
 
 use crate::{
     lineage::SegmentRange,
-    model::{Event, Run, RunId, RunState, StreamKey},
+    model::{Event, LayerKey, Run, RunId, RunState, StreamKey},
 };
 
 /// One page of a list.
@@ -79,11 +79,26 @@ pub struct ReadingQuery {
     pub limit: usize,
 }
 
+/// Which readings of one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerReadingQuery {
+    /// The run.
+    pub run_id: RunId,
+    /// The layer.
+    pub layer: LayerKey,
+    /// Segments and step bounds, in the order wanted.
+    pub ranges: Vec<SegmentRange>,
+    /// Page size.
+    pub limit: usize,
+}
+
 /// A metric that can be charted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SeriesMetric {
     /// An edge metric, by its short name in [`gradwatch_spectral::catalogue::EDGE_METRICS`].
     Edge(&'static str),
+    /// A number, count or flag of a layer's readings, by the name of its field.
+    Layer(LayerKey, &'static str),
     /// A scalar that the job sends, by its own name.
     Scalar(String),
 }
@@ -97,7 +112,7 @@ pub struct SeriesQuery {
     pub analysis: String,
     /// The metric.
     pub metric: SeriesMetric,
-    /// The stream; ignored for scalars.
+    /// The stream of an edge metric; ignored for others.
     pub stream: Option<StreamKey>,
     /// Segments and step bounds, in the order wanted.
     pub ranges: Vec<SegmentRange>,

@@ -6,11 +6,15 @@ use async_trait::async_trait;
 
 use crate::{
     error::StoreError,
+    lineage::SegmentRange,
     model::{
-        Event, FollowerSnapshot, OpenAttempt, OpenedAttempt, OwnedRun, Reading, Run, RunCommit, RunId, Segment,
-        ShardMark, StepRow, Token, TokenHash, TokenId,
+        Event, FollowerSnapshot, LayerReadingAt, OpenAttempt, OpenedAttempt, OwnedRun, PredictionRow, Reading, Run,
+        RunCommit, RunId, Segment, ShardMark, SnapshotKey, StepRow, Token, TokenHash, TokenId,
     },
-    query::{EventQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, SeriesPoint, SeriesQuery, StepQuery},
+    query::{
+        EventQuery, LayerReadingQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, SeriesPoint, SeriesQuery,
+        StepQuery,
+    },
 };
 
 /// How safe a commit is, as read back from the database itself.
@@ -60,6 +64,39 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the database fails.
     async fn follower_snapshots(&self, run_id: RunId, segment: u32) -> Result<Vec<FollowerSnapshot>, StoreError>;
+
+    /// Snapshots of a run that are still to be read, with their payloads' lengths in bytes, by segment, step, instrument
+    /// and layer.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn pending_snapshots(&self, run_id: RunId) -> Result<Vec<(SnapshotKey, u64)>, StoreError> {
+        Err(StoreError::Data("contract".into()))
+    }
+
+    /// The payload of a pending snapshot, if it still is one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn snapshot_payload(&self, run_id: RunId, key: &SnapshotKey) -> Result<Option<Vec<u8>>, StoreError> {
+        Err(StoreError::Data("contract".into()))
+    }
+
+    /// Runs, not being deleted, that have snapshots to be read.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn runs_with_pending_snapshots(&self) -> Result<Vec<RunId>, StoreError> {
+        Err(StoreError::Data("contract".into()))
+    }
+
+    /// (segment, step, probe) of a run's predictions, with their length in bytes, in the order of segment and step.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn kept_predictions(&self, run_id: RunId) -> Result<Vec<(u32, u64, String, u64)>, StoreError> {
+        Err(StoreError::Data("contract".into()))
+    }
 
     /// The sequence of the last commit.
     ///
@@ -136,6 +173,35 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the database fails.
     async fn latest_readings(&self, run_id: RunId, segment: u32) -> Result<Vec<Reading>, StoreError>;
+
+    /// A page of readings of a layer.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn layer_readings(&self, query: &LayerReadingQuery) -> Result<Page<LayerReadingAt>, StoreError> {
+        Err(StoreError::Data("contract".into()))
+    }
+
+    /// The last reading of each layer of a segment, where there is one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn latest_layer_readings(&self, run_id: RunId, segment: u32) -> Result<Vec<LayerReadingAt>, StoreError> {
+        Err(StoreError::Data("contract".into()))
+    }
+
+    /// The predictions of a run on a probe batch, in the order of the ranges.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn predictions(
+        &self,
+        run_id: RunId,
+        probe: &str,
+        ranges: &[SegmentRange],
+    ) -> Result<Vec<PredictionRow>, StoreError> {
+        Err(StoreError::Data("contract".into()))
+    }
 
     /// Every value of a metric, undefined ones left out.
     ///

@@ -40,6 +40,7 @@ fn open() -> OpenAttempt {
                 }],
                 kinds: vec![Kind::Update],
                 update_interval: 1,
+                layers: Vec::new(),
             },
         },
         shard: 0,
@@ -81,6 +82,10 @@ fn commit(owner_epoch: u64, edge: EdgeReading) -> RunCommit {
         events: Vec::new(),
         followers: Vec::new(),
         scalar_names: Vec::new(),
+        snapshots: Vec::new(),
+        layer_readings: Vec::new(),
+        predictions: Vec::new(),
+        dropped_predictions: Vec::new(),
         patch: RunPatch::default(),
     }
 }

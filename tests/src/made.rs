@@ -74,6 +74,7 @@ impl Made {
             window_lengths: WINDOWS.to_vec(),
             groups: GROUPS.iter().map(|(name, _)| group_spec(name)).collect(),
             update_interval: STRIDE as u32,
+            layers: Vec::new(),
             ..spec()
         }
     }

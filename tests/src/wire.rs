@@ -154,6 +154,7 @@ pub fn spec() -> v1::StreamSpec {
         groups: vec![group_spec("all")],
         kinds: vec![v1::Kind::Update.into()],
         update_interval: 1,
+        layers: Vec::new(),
     }
 }
 

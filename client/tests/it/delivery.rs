@@ -67,6 +67,7 @@ fn the_request_says_what_the_builder_was_told() {
         groups: vec![v1::Group { name: "all".to_owned(), tensors }],
         kinds: vec![v1::Kind::Update.into()],
         update_interval: 2,
+        layers: Vec::new(),
     };
     assert_eq!(request.spec, Some(spec));
 }

@@ -117,6 +117,9 @@ mod tests {
             max_name_bytes: 8,
             max_labels: 2,
             max_config_bytes: 1,
+            max_layers: 1,
+            max_backlog_bytes: 1,
+            max_prediction_bytes: 1,
         }
     }
 

@@ -57,12 +57,14 @@ pub(crate) struct CountersView {
     incomplete: u64,
     /// Payloads and scalars that held NaN or infinity.
     nonfinite: u64,
+    /// Snapshots that were not read because too many waited.
+    skipped: u64,
 }
 
 impl From<&RunCounters> for CountersView {
     fn from(counters: &RunCounters) -> Self {
-        let RunCounters { steps, rejected, dropped, incomplete, nonfinite } = *counters;
-        Self { steps, rejected, dropped, incomplete, nonfinite }
+        let RunCounters { steps, rejected, dropped, incomplete, nonfinite, skipped } = *counters;
+        Self { steps, rejected, dropped, incomplete, nonfinite, skipped }
     }
 }
 

@@ -231,7 +231,7 @@ impl Question {
     ) -> Result<SeriesView, Error> {
         let stream = match metric.metric {
             SeriesMetric::Edge(_) => Some(self.choice.resolve(segments)?),
-            SeriesMetric::Scalar(_) => None,
+            SeriesMetric::Layer(..) | SeriesMetric::Scalar(_) => None,
         };
         let ranges = recorded(self.stretch.ranges(segments)?, segments);
         let query = SeriesQuery {

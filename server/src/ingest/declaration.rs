@@ -163,6 +163,7 @@ fn stream_spec(spec: v1::StreamSpec, limits: &Limits) -> Result<StreamSpec, Erro
         groups,
         kinds,
         update_interval: spec.update_interval,
+        layers: Vec::new(),
     };
     window_memory(&spec, limits)?;
     Ok(spec)

@@ -124,6 +124,8 @@ fn wire_limits(limits: &Limits) -> v1::Limits {
         max_scalars_per_frame: u32_of(limits.max_scalars_per_frame),
         max_name_bytes: u32_of(limits.max_name_bytes),
         max_labels: u32_of(limits.max_labels),
+        max_layers: u32_of(limits.max_layers),
+        max_backlog_bytes: limits.max_backlog_bytes,
     }
 }
 

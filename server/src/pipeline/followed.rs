@@ -9,7 +9,7 @@ use gradwatch_spectral::{
     edge::EdgeReading,
     followers::Followers,
 };
-use gradwatch_store::{FollowerSnapshot, RollupRow, StreamKey};
+use gradwatch_store::{FollowerKey, FollowerSnapshot, RollupRow, StreamKey};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::rollup::{EdgeRollups, Rollup};
@@ -86,7 +86,7 @@ impl StreamFollower {
         self.state.rollups.push(&self.stream, self.segment, step, reading, &mut rollups);
         let snapshot = due(&mut self.since_snapshot).then(|| FollowerSnapshot {
             segment: self.segment,
-            stream: Some(self.stream.clone()),
+            key: FollowerKey::Stream(self.stream.clone()),
             step,
             state: encode(&self.state),
         });
@@ -138,7 +138,7 @@ impl ScalarFollower {
         }
         let snapshot = due(&mut self.since_snapshot).then(|| FollowerSnapshot {
             segment: self.segment,
-            stream: None,
+            key: FollowerKey::Scalars,
             step,
             state: encode(&self.rollups),
         });

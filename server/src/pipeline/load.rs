@@ -6,8 +6,8 @@ use std::{
 };
 
 use gradwatch_store::{
-    Event, EventQuery, FollowerSnapshot, LIVE_ANALYSIS, ReadingQuery, RunId, Segment, ShardMark, StepQuery, StepRow,
-    Store, StoreError, StreamKey, lineage, lineage::SegmentRange,
+    Event, EventQuery, FollowerKey, FollowerSnapshot, LIVE_ANALYSIS, ReadingQuery, RunId, Segment, ShardMark,
+    StepQuery, StepRow, Store, StoreError, lineage, lineage::SegmentRange,
 };
 
 use super::{
@@ -71,7 +71,7 @@ struct Loading<'a> {
 impl Loading<'_> {
     async fn stream(&self, mut owner: SegmentOwner, index: usize) -> Result<SegmentOwner, Error> {
         let stream = owner.streams()[index].clone();
-        let mut from_step = match self.snapshot(Some(&stream)) {
+        let mut from_step = match self.snapshot(&FollowerKey::Stream(stream.clone())) {
             Some(saved) if owner.restore_stream(index, &saved.state) => saved.step + 1,
             _ => 0,
         };
@@ -98,7 +98,7 @@ impl Loading<'_> {
     }
 
     async fn scalars(&self, mut owner: SegmentOwner) -> Result<SegmentOwner, Error> {
-        let mut from_step = match self.snapshot(None) {
+        let mut from_step = match self.snapshot(&FollowerKey::Scalars) {
             Some(saved) if owner.restore_scalars(&saved.state) => saved.step + 1,
             _ => 0,
         };
@@ -173,8 +173,8 @@ impl Loading<'_> {
         }
     }
 
-    fn snapshot(&self, stream: Option<&StreamKey>) -> Option<&FollowerSnapshot> {
-        self.snapshots.iter().find(|it| it.stream.as_ref() == stream)
+    fn snapshot(&self, key: &FollowerKey) -> Option<&FollowerSnapshot> {
+        self.snapshots.iter().find(|it| it.key == *key)
     }
 
     fn ranges(&self, from_step: u64) -> Vec<SegmentRange> {

@@ -391,7 +391,7 @@ fn merge(commit: &mut RunCommit, later: RunCommit) {
         }
     }
     for snapshot in later.followers {
-        commit.followers.retain(|it| (it.segment, &it.stream) != (snapshot.segment, &snapshot.stream));
+        commit.followers.retain(|it| (it.segment, &it.key) != (snapshot.segment, &snapshot.key));
         commit.followers.push(snapshot);
     }
     commit.steps.extend(later.steps);

@@ -27,6 +27,7 @@ fn segment(number: u32, started_at_us: i64, resumes: Option<Resumes>) -> Segment
             groups: Vec::new(),
             kinds: Vec::new(),
             update_interval: 1,
+            layers: Vec::new(),
         },
         environment: String::new(),
         last_step: None,

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use gradwatch_spectral::{detectors::Regime, edge::EdgeReading};
+use gradwatch_spectral::{detectors::Regime, edge::EdgeReading, layers::LayerReading};
 use serde::{Deserialize, Serialize};
 
 use super::{
     run::{RunCounters, RunId, RunState},
-    segment::Kind,
+    segment::{Kind, LayerKey},
 };
 
 /// The analysis that follows the stream. Others are named by whoever asks for a re-analysis.
@@ -154,18 +154,77 @@ impl EventRow {
     }
 }
 
-/// What follows one stream (detectors, open rollup buckets), as it stands after `step`; opaque to the store. Replaces
-/// the stream's last snapshot. Readings behind `step` bring it up to date after a restart.
+/// What a follower of readings follows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FollowerKey {
+    /// The segment's scalars.
+    Scalars,
+    /// The readings of a stream.
+    Stream(StreamKey),
+    /// The readings of a layer.
+    Layer(LayerKey),
+}
+
+/// What follows readings (detectors, open rollup buckets), as it stands after `step`; opaque to the store. Replaces
+/// the last snapshot of what is followed. Readings behind `step` bring it up to date after a restart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FollowerSnapshot {
     /// The segment.
     pub segment: u32,
-    /// The stream; `None` for what follows the segment's scalars.
-    pub stream: Option<StreamKey>,
+    /// What is followed.
+    pub key: FollowerKey,
     /// The step of the last reading it has seen.
     pub step: u64,
     /// Encoded state.
     pub state: Vec<u8>,
+}
+
+/// What a layer instrument said of one snapshot, to be recorded. The snapshot is then no longer pending.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerReadingRow {
+    /// The layer.
+    pub layer: LayerKey,
+    /// The segment.
+    pub segment: u32,
+    /// The optimizer step.
+    pub step: u64,
+    /// The reading.
+    pub reading: LayerReading,
+}
+
+/// Which snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SnapshotKey {
+    /// The segment.
+    pub segment: u32,
+    /// The optimizer step.
+    pub step: u64,
+    /// The layer.
+    pub layer: LayerKey,
+}
+
+/// A snapshot that was acknowledged and is still to be read: a job that outlives the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingSnapshot {
+    /// Which.
+    pub key: SnapshotKey,
+    /// As it came; opaque to the store.
+    pub payload: Vec<u8>,
+}
+
+/// What a model said on a probe batch at one step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PredictionRow {
+    /// The segment.
+    pub segment: u32,
+    /// The optimizer step.
+    pub step: u64,
+    /// Name of the probe batch.
+    pub probe: String,
+    /// Outputs; finite.
+    pub values: Vec<f32>,
+    /// What they should be; as many, or none.
+    pub targets: Vec<f32>,
 }
 
 /// Moves one shard's mark, if it still stands at `from_seq`.
@@ -224,6 +283,14 @@ pub struct RunCommit {
     pub followers: Vec<FollowerSnapshot>,
     /// Names of scalars that this run sends for the first time.
     pub scalar_names: Vec<String>,
+    /// Snapshots to be read later.
+    pub snapshots: Vec<PendingSnapshot>,
+    /// Readings of snapshots, which are then no longer pending.
+    pub layer_readings: Vec<LayerReadingRow>,
+    /// Predictions.
+    pub predictions: Vec<PredictionRow>,
+    /// (segment, step, probe) of predictions that are kept no longer.
+    pub dropped_predictions: Vec<(u32, u64, String)>,
     /// Changes to the run itself.
     pub patch: RunPatch,
 }
@@ -244,6 +311,10 @@ impl RunCommit {
             events: Vec::new(),
             followers: Vec::new(),
             scalar_names: Vec::new(),
+            snapshots: Vec::new(),
+            layer_readings: Vec::new(),
+            predictions: Vec::new(),
+            dropped_predictions: Vec::new(),
             patch: RunPatch::default(),
         }
     }
@@ -254,6 +325,15 @@ impl RunCommit {
 pub struct Reading {
     /// The reading.
     pub row: ReadingRow,
+    /// The client's clock at the step, microseconds since the Unix epoch.
+    pub wall_time_us: i64,
+}
+
+/// A recorded reading of a layer, with the wall time of its step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerReadingAt {
+    /// The reading.
+    pub row: LayerReadingRow,
     /// The client's clock at the step, microseconds since the Unix epoch.
     pub wall_time_us: i64,
 }

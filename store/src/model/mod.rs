@@ -6,12 +6,13 @@ mod segment;
 mod token;
 
 pub use commit::{
-    Event, EventRow, FollowerSnapshot, LIVE_ANALYSIS, MarkMove, NonFinitePayload, Reading, ReadingRow, RollupRow,
-    RunCommit, RunPatch, StepRow, StreamKey,
+    Event, EventRow, FollowerKey, FollowerSnapshot, LIVE_ANALYSIS, LayerReadingAt, LayerReadingRow, MarkMove,
+    NonFinitePayload, PendingSnapshot, PredictionRow, Reading, ReadingRow, RollupRow, RunCommit, RunPatch, SnapshotKey,
+    StepRow, StreamKey,
 };
 pub use run::{Run, RunCounters, RunDeclaration, RunId, RunState};
 pub use segment::{
-    AttemptDeclaration, AttemptId, Encoding, GroupSpec, Kind, OpenAttempt, OpenedAttempt, OwnedRun, Resumes, Segment,
-    ShardMark, StreamSpec, TensorSpec,
+    AttemptDeclaration, AttemptId, Encoding, GroupSpec, Kind, LayerKey, LayerSpec, OpenAttempt, OpenedAttempt,
+    OwnedRun, Resumes, Segment, ShardMark, StreamSpec, TensorSpec,
 };
 pub use token::{Scope, Token, TokenHash, TokenId};

@@ -106,6 +106,8 @@ pub struct RunCounters {
     pub incomplete: u64,
     /// Payloads and scalars that held NaN or infinity.
     pub nonfinite: u64,
+    /// Snapshots that were not read because too many waited.
+    pub skipped: u64,
 }
 
 impl RunCounters {
@@ -116,6 +118,7 @@ impl RunCounters {
         self.dropped += other.dropped;
         self.incomplete += other.incomplete;
         self.nonfinite += other.nonfinite;
+        self.skipped += other.skipped;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use gradwatch_spectral::{layers::LayerInstrument, learning_cell::Activation};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -113,6 +114,39 @@ pub struct StreamSpec {
     pub kinds: Vec<Kind>,
     /// n: optimizer steps between two rows.
     pub update_interval: u32,
+    /// What snapshots are sent of.
+    #[serde(default)]
+    pub layers: Vec<LayerSpec>,
+}
+
+/// A named part of the model for one of the layer instruments; both together are unique in the spec.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerSpec {
+    /// Its name.
+    pub name: String,
+    /// Who reads its snapshots.
+    pub instrument: LayerInstrument,
+    /// Dead directions: width of the layer. Learning cell: length of w_i.
+    pub width: Option<u32>,
+    /// Learning cell: the activation.
+    pub activation: Option<Activation>,
+}
+
+impl LayerSpec {
+    /// What its readings are found by.
+    #[must_use]
+    pub fn key(&self) -> LayerKey {
+        LayerKey { instrument: self.instrument, layer: self.name.clone() }
+    }
+}
+
+/// One layer of a segment, as one instrument reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LayerKey {
+    /// Who reads it.
+    pub instrument: LayerInstrument,
+    /// Its name.
+    pub layer: String,
 }
 
 /// Seeds use all 64 bits, which JSON numbers do not keep in most readers.

@@ -29,10 +29,11 @@ const CLAIM_RUNS: &str = "
         rejected_count = runs.rejected_count + claim.rejected,
         dropped_count = runs.dropped_count + claim.dropped,
         incomplete_count = runs.incomplete_count + claim.incomplete,
-        nonfinite_count = runs.nonfinite_count + claim.nonfinite
-    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+        nonfinite_count = runs.nonfinite_count + claim.nonfinite,
+        skipped_count = runs.skipped_count + claim.skipped
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
          AS claim (run_id, owner_epoch, after_commit, commit_number, state, regime, last_step, last_seen_us, steps,
-                   rejected, dropped, incomplete, nonfinite)
+                   rejected, dropped, incomplete, nonfinite, skipped)
     WHERE runs.run_id = claim.run_id AND runs.owner_epoch = claim.owner_epoch
       AND runs.owner_commits = claim.after_commit AND NOT runs.deleting
     RETURNING runs.run_id";

@@ -110,7 +110,8 @@ fn encode_claim(run: &RunCommit, values: &mut impl Values) -> Result<(), StoreEr
     values.integer(to_i64("patch.counters.rejected", counters.rejected)?)?;
     values.integer(to_i64("patch.counters.dropped", counters.dropped)?)?;
     values.integer(to_i64("patch.counters.incomplete", counters.incomplete)?)?;
-    values.integer(to_i64("patch.counters.nonfinite", counters.nonfinite)?)
+    values.integer(to_i64("patch.counters.nonfinite", counters.nonfinite)?)?;
+    values.integer(to_i64("patch.counters.skipped", counters.skipped)?)
 }
 
 fn encode_mark((run_id, mark): &(RunId, &MarkMove), values: &mut impl Values) -> Result<(), StoreError> {
@@ -155,17 +156,17 @@ async fn put_followers(tx: &mut impl Session, runs: &[RunCommit]) -> Result<(), 
     let mut seen = HashSet::new();
     let mut newest = gather(runs, |run| &run.followers);
     newest.reverse();
-    newest.retain(|(run_id, snapshot)| seen.insert((*run_id, snapshot.segment, &snapshot.stream)));
+    newest.retain(|(run_id, snapshot)| seen.insert((*run_id, snapshot.segment, &snapshot.key)));
     let updated = tx
         .bulk(Bulk::UpdateFollowers, &newest, encode_follower)
         .await?
         .iter()
         .map(|row| {
-            let stream = rows::stream_or_none(row)?;
-            Ok((codec::run_id(row)?, codec::unsigned::<u32>(row, "segment")?, stream))
+            let key = rows::follower_key(row)?;
+            Ok((codec::run_id(row)?, codec::unsigned::<u32>(row, "segment")?, key))
         })
         .collect::<Result<HashSet<_>, StoreError>>()?;
-    newest.retain(|(run_id, snapshot)| !updated.contains(&(*run_id, snapshot.segment, snapshot.stream.clone())));
+    newest.retain(|(run_id, snapshot)| !updated.contains(&(*run_id, snapshot.segment, snapshot.key.clone())));
     tx.bulk(Bulk::InsertFollowers, &newest, encode_follower).await?;
     Ok(())
 }
@@ -174,7 +175,7 @@ fn encode_follower(
     (run_id, snapshot): &(RunId, &FollowerSnapshot),
     values: &mut impl Values,
 ) -> Result<(), StoreError> {
-    let (group, kind, window) = rows::stream_key(snapshot.stream.as_ref());
+    let (group, kind, window) = rows::follower_columns(&snapshot.key);
     values.uuid(run_id.0)?;
     values.integer(i64::from(snapshot.segment))?;
     values.text(group)?;

@@ -106,6 +106,7 @@ impl<B: Backend> Store for B {
     async fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError> {
         match &query.metric {
             SeriesMetric::Edge(metric) => series::series(self, query, metric).await,
+            SeriesMetric::Layer(..) => Err(StoreError::Data("contract".into())),
             SeriesMetric::Scalar(name) => steps::series(self, query, name).await,
         }
     }

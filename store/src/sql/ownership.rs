@@ -48,7 +48,7 @@ pub(super) async fn follower_snapshots(
         .map(|row| {
             Ok(FollowerSnapshot {
                 segment,
-                stream: rows::stream_or_none(row)?,
+                key: rows::follower_key(row)?,
                 step: codec::unsigned(row, "step")?,
                 state: codec::present("state", row.bytes("state")?)?.to_vec(),
             })

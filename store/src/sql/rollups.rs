@@ -37,6 +37,7 @@ fn full_name(metric: &SeriesMetric) -> String {
             Some(metric) => metric.name.to_owned(),
             None => format!("edge.{short}"),
         },
+        SeriesMetric::Layer(layer, field) => format!("{}.{field}", layer.instrument),
         SeriesMetric::Scalar(name) => format!("scalar.{name}"),
     }
 }
@@ -72,7 +73,7 @@ pub(super) async fn rollups(
     let metric = full_name(&query.metric);
     let (group, kind, window) = match query.metric {
         SeriesMetric::Edge(_) => rows::stream_key(query.stream.as_ref()),
-        SeriesMetric::Scalar(_) => rows::stream_key(None),
+        SeriesMetric::Layer(..) | SeriesMetric::Scalar(_) => rows::stream_key(None),
     };
     let mut snapshot = backend.session(Access::Snapshot).await?;
     let mut points = Vec::new();

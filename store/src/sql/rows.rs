@@ -4,7 +4,7 @@ use crate::{
     backend::Columns,
     codec,
     error::StoreError,
-    model::{AttemptId, Resumes, Run, RunCounters, Segment, ShardMark, StreamKey},
+    model::{AttemptId, FollowerKey, LayerKey, Resumes, Run, RunCounters, Segment, ShardMark, StreamKey},
 };
 
 /// A row of `runs` with `config` of `run_configs`.
@@ -26,6 +26,7 @@ pub(super) fn run(row: &impl Columns) -> Result<Run, StoreError> {
             dropped: codec::unsigned(row, "dropped_count")?,
             incomplete: codec::unsigned(row, "incomplete_count")?,
             nonfinite: codec::unsigned(row, "nonfinite_count")?,
+            skipped: codec::unsigned(row, "skipped_count")?,
         },
         deleting: codec::present("deleting", row.flag("deleting")?)?,
     })
@@ -69,10 +70,26 @@ pub(super) fn stream_key(stream: Option<&StreamKey>) -> (&str, &str, i64) {
     stream.map_or(NO_STREAM, |stream| (&stream.group, stream.kind.as_str(), codec::size_i64(stream.window)))
 }
 
-/// The reverse of [`stream_key`].
-pub(super) fn stream_or_none(row: &impl Columns) -> Result<Option<StreamKey>, StoreError> {
+/// The columns that name what a follower follows: those of a stream, or layer and instrument with a window of 0, which no
+/// stream has.
+pub(super) fn follower_columns(key: &FollowerKey) -> (&str, &str, i64) {
+    match key {
+        FollowerKey::Scalars => NO_STREAM,
+        FollowerKey::Stream(stream) => stream_key(Some(stream)),
+        FollowerKey::Layer(LayerKey { instrument, layer }) => (layer, instrument.as_str(), 0),
+    }
+}
+
+/// The reverse of [`follower_columns`].
+pub(super) fn follower_key(row: &impl Columns) -> Result<FollowerKey, StoreError> {
     let key = (codec::text(row, "group_name")?, codec::text(row, "kind")?, codec::signed(row, "window")?);
-    if key == NO_STREAM { Ok(None) } else { stream(row).map(Some) }
+    Ok(match key {
+        NO_STREAM => FollowerKey::Scalars,
+        (layer, _, 0) => {
+            FollowerKey::Layer(LayerKey { instrument: codec::word(row, "kind")?, layer: layer.to_owned() })
+        }
+        _ => FollowerKey::Stream(stream(row)?),
+    })
 }
 
 /// The stream of a row that always has one.

@@ -41,9 +41,10 @@ static CLAIM_RUNS: Rows = Rows::new(
          rejected_count = rejected_count + claim.column10,
          dropped_count = dropped_count + claim.column11,
          incomplete_count = incomplete_count + claim.column12,
-         nonfinite_count = nonfinite_count + claim.column13
+         nonfinite_count = nonfinite_count + claim.column13,
+         skipped_count = skipped_count + claim.column14
      FROM (VALUES",
-    13,
+    14,
     ") AS claim
      WHERE runs.run_id = claim.column1 AND runs.owner_epoch = claim.column2 AND runs.owner_commits = claim.column3
        AND NOT runs.deleting

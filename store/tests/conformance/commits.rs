@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use gradwatch_store::{
-    EventQuery, FollowerSnapshot, RunCommit, RunCounters, RunPatch, RunState, SeriesMetric, SeriesQuery, StepQuery,
-    StoreError,
+    EventQuery, FollowerKey, FollowerSnapshot, RunCommit, RunCounters, RunPatch, RunState, SeriesMetric, SeriesQuery,
+    StepQuery, StoreError,
 };
 
 use crate::fixture::{
@@ -19,7 +19,8 @@ fn full(commit: &RunCommit, random: &mut Random) -> RunCommit {
     commit.readings = vec![reading(1, 1, random), reading(1, 2, random)];
     commit.rollups = vec![rollup("edge.ratio", 1, 0)];
     commit.events = vec![event("edge.regime", 1, Some(2))];
-    commit.followers = vec![FollowerSnapshot { segment: 1, stream: Some(stream()), step: 2, state: vec![0, 255, 0] }];
+    commit.followers =
+        vec![FollowerSnapshot { segment: 1, key: FollowerKey::Stream(stream()), step: 2, state: vec![0, 255, 0] }];
     commit.scalar_names = vec!["loss".to_owned()];
     commit.patch.last_step = Some(2);
     commit.patch.counters.steps = 2;
@@ -201,7 +202,7 @@ pub(crate) async fn refused_data_rolls_back_every_run(store: AnyStore) {
 
 pub(crate) async fn marks_and_counters_move(store: AnyStore) {
     let commit = owned(&store, 1).await;
-    let counters = RunCounters { steps: 1, rejected: 2, dropped: 3, incomplete: 4, nonfinite: 5 };
+    let counters = RunCounters { steps: 1, rejected: 2, dropped: 3, incomplete: 4, nonfinite: 5, skipped: 6 };
     for (from_seq, to_seq) in [(0, 5), (5, 5), (5, 9)] {
         let mut commit = commit.clone();
         commit.marks = vec![mark(1, from_seq, to_seq)];
@@ -216,7 +217,7 @@ pub(crate) async fn marks_and_counters_move(store: AnyStore) {
     let owned = store.take_ownership(run_id(1)).await.unwrap();
     let marks = &store.shard_marks(run_id(1), 1).await.unwrap()[0];
     assert_eq!((marks.committed_seq, marks.keep_from_seq), (9, 6));
-    let expected = RunCounters { steps: 3, rejected: 6, dropped: 9, incomplete: 12, nonfinite: 15 };
+    let expected = RunCounters { steps: 3, rejected: 6, dropped: 9, incomplete: 12, nonfinite: 15, skipped: 18 };
     assert_eq!(owned.run.counters, expected);
     assert_eq!((owned.run.state, owned.run.last_step, owned.run.last_seen_us), (RunState::Stalled, Some(3), 77));
 }
@@ -260,27 +261,31 @@ pub(crate) async fn follower_snapshots_are_replaced(store: AnyStore) {
     let mut commit = owned(&store, 1).await;
     store.open_attempt(&resume(1, 101, 100, 5)).await.unwrap();
     let other = gradwatch_store::StreamKey { window: 20, ..stream() };
-    let snapshot = |segment, stream: Option<_>, step, state: &[u8]| FollowerSnapshot {
-        segment,
-        stream,
-        step,
-        state: state.to_vec(),
-    };
-    commit.followers = vec![snapshot(1, None, 1, b"s1"), snapshot(1, Some(stream()), 1, b"a1")];
+    let snapshot =
+        |segment, key: FollowerKey, step, state: &[u8]| FollowerSnapshot { segment, key, step, state: state.to_vec() };
+    commit.followers =
+        vec![snapshot(1, FollowerKey::Scalars, 1, b"s1"), snapshot(1, FollowerKey::Stream(stream()), 1, b"a1")];
     store.commit(&[commit.clone()]).await.unwrap();
     // Replaced, new, and the same stream of another segment; of two in one commit the later one stands.
     commit.followers = vec![
-        snapshot(1, Some(stream()), 2, b"a2"),
-        snapshot(1, Some(other.clone()), 2, b"b2"),
-        snapshot(2, Some(stream()), 2, b""),
-        snapshot(1, Some(stream()), 3, b"a3"),
+        snapshot(1, FollowerKey::Stream(stream()), 2, b"a2"),
+        snapshot(1, FollowerKey::Stream(other.clone()), 2, b"b2"),
+        snapshot(2, FollowerKey::Stream(stream()), 2, b""),
+        snapshot(1, FollowerKey::Stream(stream()), 3, b"a3"),
     ];
     store.commit(&[commit]).await.unwrap();
     assert_eq!(
         store.follower_snapshots(run_id(1), 1).await.unwrap(),
-        [snapshot(1, None, 1, b"s1"), snapshot(1, Some(stream()), 3, b"a3"), snapshot(1, Some(other), 2, b"b2")]
+        [
+            snapshot(1, FollowerKey::Scalars, 1, b"s1"),
+            snapshot(1, FollowerKey::Stream(stream()), 3, b"a3"),
+            snapshot(1, FollowerKey::Stream(other), 2, b"b2")
+        ]
     );
-    assert_eq!(store.follower_snapshots(run_id(1), 2).await.unwrap(), [snapshot(2, Some(stream()), 2, b"")]);
+    assert_eq!(
+        store.follower_snapshots(run_id(1), 2).await.unwrap(),
+        [snapshot(2, FollowerKey::Stream(stream()), 2, b"")]
+    );
 }
 
 pub(crate) async fn concurrent_commits_are_each_whole(store: AnyStore) {

@@ -78,6 +78,7 @@ pub(crate) fn spec() -> StreamSpec {
         groups: vec![group("all"), group("blocks.3.mlp")],
         kinds: vec![Kind::Update, Kind::Gradient],
         update_interval: 1,
+        layers: Vec::new(),
     }
 }
 

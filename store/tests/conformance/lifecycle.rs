@@ -1,7 +1,8 @@
 //! Deletion, expiry, durability.
 
 use gradwatch_store::{
-    EventQuery, ReadingQuery, RunCommit, RunPatch, RunQuery, RunSort, RunState, StepQuery, StoreError,
+    EventQuery, FollowerKey, FollowerSnapshot, ReadingQuery, RunCommit, RunPatch, RunQuery, RunSort, RunState,
+    StepQuery, StoreError,
 };
 
 use crate::fixture::{AnyStore, Random, event, mark, open, owned, reading, rollup, run_id, step, stream, take, whole};
@@ -17,8 +18,7 @@ async fn filled(store: &AnyStore, run: u64, rows: u64) -> RunCommit {
     filling.rollups = (0..5).map(|bucket| rollup("edge.ratio", 1, bucket)).collect();
     filling.events = (0..5).map(|number| event("edge.regime", 1, Some(number))).collect();
     filling.scalar_names = vec!["loss".to_owned()];
-    let follower =
-        gradwatch_store::FollowerSnapshot { segment: 1, stream: Some(stream()), step: 1, state: vec![1, 2, 3] };
+    let follower = FollowerSnapshot { segment: 1, key: FollowerKey::Stream(stream()), step: 1, state: vec![1, 2, 3] };
     filling.followers = vec![follower];
     store.commit(&[filling]).await.unwrap();
     commit

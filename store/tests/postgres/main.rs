@@ -42,6 +42,7 @@ fn open(run: u128) -> OpenAttempt {
                 groups: vec![GroupSpec { name: "all".to_owned(), tensors }],
                 kinds: vec![Kind::Update],
                 update_interval: 1,
+                layers: Vec::new(),
             },
         },
         shard: 0,

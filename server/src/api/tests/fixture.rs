@@ -237,6 +237,7 @@ fn attempt(run: u64, attempt: u64, resumes: Option<(u64, u64)>) -> OpenAttempt {
                 groups: vec![group("all"), group("mlp")],
                 kinds: vec![Kind::Update],
                 update_interval: 1,
+                layers: Vec::new(),
             },
         },
         shard: 0,

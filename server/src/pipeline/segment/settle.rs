@@ -264,7 +264,7 @@ impl SegmentOwner {
 /// Only the newest state of a stream is of use.
 fn keep_latest(commit: &mut RunCommit, snapshot: Option<FollowerSnapshot>) {
     if let Some(snapshot) = snapshot {
-        commit.followers.retain(|it| (it.segment, &it.stream) != (snapshot.segment, &snapshot.stream));
+        commit.followers.retain(|it| (it.segment, &it.key) != (snapshot.segment, &snapshot.key));
         commit.followers.push(snapshot);
     }
 }

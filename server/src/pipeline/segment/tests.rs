@@ -39,6 +39,7 @@ fn taken_up() -> SegmentOwner {
             groups: vec![group("first"), group("second")],
             kinds: vec![Kind::Update],
             update_interval: 1,
+            layers: Vec::new(),
         },
         environment: String::new(),
         last_step: Some(SETTLED),
