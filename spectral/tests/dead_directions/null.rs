@@ -40,7 +40,7 @@ fn too_few_samples_make_dead_directions_up() {
 
 #[test]
 fn a_layer_that_stands_still_has_no_count_slope_and_no_lasting_correlation() {
-    const WIDTH: usize = 32;
+    const WIDTH: usize = 16;
     let mut random = Random::new(22);
     let mut correlations = Vec::new();
     for _ in 0..40 {
