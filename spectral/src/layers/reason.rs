@@ -11,6 +11,8 @@ super::field::words! {
         Empty => "empty",
         /// The snapshot holds NaN or infinity.
         NonFinite => "non_finite",
+        /// The snapshot contradicts itself: lists whose lengths do not fit, a Gram matrix that is not symmetric.
+        Inconsistent => "inconsistent",
         /// A value that cannot be negative is.
         Negative => "negative",
         /// Every value that matters is zero.
