@@ -364,7 +364,8 @@ impl Batch {
 }
 
 fn row_count(commit: &RunCommit) -> usize {
-    commit.steps.len() + commit.readings.len() + commit.events.len() + 1
+    let of_layers = commit.snapshots.len() + commit.layer_readings.len() + commit.predictions.len();
+    commit.steps.len() + commit.readings.len() + commit.events.len() + of_layers + 1
 }
 
 /// Readings as they are read back, with the wall time of their step, which is in the same commit.
@@ -399,6 +400,10 @@ fn merge(commit: &mut RunCommit, later: RunCommit) {
     commit.rollups.extend(later.rollups);
     commit.events.extend(later.events);
     commit.scalar_names.extend(later.scalar_names);
+    commit.snapshots.extend(later.snapshots);
+    commit.layer_readings.extend(later.layer_readings);
+    commit.predictions.extend(later.predictions);
+    commit.dropped_predictions.extend(later.dropped_predictions);
     commit.patch.state = later.patch.state.or(commit.patch.state);
     commit.patch.regime = later.patch.regime.or(commit.patch.regime);
     commit.patch.last_step = later.patch.last_step.or(commit.patch.last_step);
