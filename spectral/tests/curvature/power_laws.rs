@@ -251,6 +251,7 @@ fn rank_models_are_told_apart() {
 
 #[test]
 fn the_preconditioner_follows_the_exponent() {
+    assert_eq!(PRECONDITIONER_DELTA, 0.1);
     for alpha in [0.5, 1.0, 2.0] {
         let made = power_law(1.0, alpha);
         let found = reading(&made).preconditioner.unwrap();
