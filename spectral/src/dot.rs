@@ -11,7 +11,7 @@ const LANES: usize = 16;
 /// addition; then lanes are folded 16 → 8 → 4 → 2 → 1 by adding the upper half to the lower. Nothing here depends on
 /// the width of a register, so every path gives the same bits. (The product of two float32 is exact in float64.)
 #[inline(always)]
-fn dot_in_lanes<T: Copy + Into<f64>>(x: &[T], y: &[T]) -> f64 {
+pub(crate) fn dot_in_lanes<T: Copy + Into<f64>>(x: &[T], y: &[T]) -> f64 {
     let mut lanes = [0.0f64; LANES];
     let (x_chunks, x_rest) = x.as_chunks::<LANES>();
     let (y_chunks, y_rest) = y.as_chunks::<LANES>();

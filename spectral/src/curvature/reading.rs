@@ -36,12 +36,13 @@ reading! {
         phi_slope: f64, "1", Source, "Slope of ln Phi_k on ln sigma_k.";
         chi_slope: f64, "1", Source, "Slope of ln chi_k on ln sigma_k.";
         exponent_common: f64, "1", Source, "Slope of ln h_k on ln sigma_k over the same k: beta + phi_slope + chi_slope.";
-        participation: f64, "directions", Source, "(sum h)^2 / sum h^2.";
+        concentration: f64, "1", Ours, "Median over k of the sum of products over the product of the two Kronecker factors' means: near 1 the factors are independent (ratio: source).";
+        participation: f64, "directions", Source, "(sum h)^2 / sum h^2, h of either sign.";
         participation_zeta_ratio: f64, "1", Source, "participation over zeta(ag)^2/zeta(2ag), ag = alpha gamma > 1: a bound only for exact power laws.";
         participation_gradient: f64, "directions", Source, "(sum sigma)^2 / sum sigma^2.";
         rank_model: RankModel, "word", Source, "Model of ln sigma with the lowest n ln(RSS/n) + p ln n.";
         negative: u64, "count", Source, "Directions with h_k <= 0: normal away from convergence.";
         r2_low: bool, "flag", Source, "exponent_r2 < 0.8.";
-        preconditioner: Vec<f64>, "1", Source, "T(sigma_k; alpha) = sigma_k/(sigma_k^alpha + delta), delta = 0.1 sigma_1^alpha: a suggestion for optimizers.";
+        preconditioner: Vec<f64>, "1", Source, "T(sigma_k; alpha) = sigma_k/(sigma_k^alpha + delta), delta = 0.1 sigma_1^alpha, for the K_eff directions by decreasing sigma: a suggestion for optimizers.";
     }
 }

@@ -19,6 +19,7 @@ pub(crate) use gap_flow::GapFlow;
 pub use offline::{edge_readings, edge_readings_from_dots};
 pub(crate) use position::mass_score;
 pub use reading::EdgeReading;
+pub(crate) use spectrum::power_of_two_below;
 pub use stream::EdgeStream;
 
 use serde::{Deserialize, Serialize};

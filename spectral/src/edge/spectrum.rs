@@ -123,7 +123,7 @@ impl Solver {
 }
 
 /// The largest normal power of two not above `x`, for finite x > 0 (the smallest normal one for subnormal x).
-fn power_of_two_below(x: f64) -> f64 {
+pub(crate) fn power_of_two_below(x: f64) -> f64 {
     let exponent = (x.to_bits() >> 52) & 0x7ff;
     f64::from_bits(exponent.max(1) << 52)
 }

@@ -11,6 +11,8 @@ super::field::words! {
         Empty => "empty",
         /// The snapshot holds NaN or infinity.
         NonFinite => "non_finite",
+        /// The snapshot contradicts itself: lists whose lengths do not fit, a Gram matrix that is not symmetric.
+        Inconsistent => "inconsistent",
         /// A value that cannot be negative is.
         Negative => "negative",
         /// Every value that matters is zero.
@@ -23,9 +25,13 @@ super::field::words! {
         TooFewSingularValues => "too_few_singular_values",
         /// Fewer than 5 positive curvatures: no exponent.
         TooFewPositiveCurvatures => "too_few_positive_curvatures",
-        /// The singular values are all the same: no slope.
+        /// The singular values are all the same, or in one near tie: no slope.
         DuplicateSingularValues => "duplicate_singular_values",
         /// Fewer samples than the layer is wide (n < width): its Gram matrix cannot have full rank.
         TooFewSamples => "too_few_samples",
+        /// Parts of the snapshot do not fit together: their lengths differ.
+        Malformed => "malformed",
+        /// Fewer than 5 directions with positive curvature and positive Kronecker factors: no accounting of the exponent.
+        TooFewKroneckerDirections => "too_few_kronecker_directions",
     }
 }
