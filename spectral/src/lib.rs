@@ -32,6 +32,7 @@ pub mod health;
 pub mod layer_followers;
 pub mod layers;
 pub mod learning_cell;
+mod random;
 pub mod sketch;
 pub mod window;
 

@@ -15,7 +15,9 @@ super::field::words! {
         Negative => "negative",
         /// Every value that matters is zero.
         AllZero => "all_zero",
-        /// Fewer than 4,096 gradient entries: no window can be cut.
+        /// The parts of the snapshot do not fit together, or have lengths that the instrument is not defined for.
+        Malformed => "malformed",
+        /// Fewer than 4,096 gradient entries: no window can be cut. Of a whole gradient: fewer than 3, no graph.
         TooSmall => "too_small",
         /// The threshold is 0: more than nine tenths of the gradient's entries are.
         Degenerate => "degenerate",
@@ -27,5 +29,9 @@ super::field::words! {
         DuplicateSingularValues => "duplicate_singular_values",
         /// Fewer samples than the layer is wide (n < width): its Gram matrix cannot have full rank.
         TooFewSamples => "too_few_samples",
+        /// Fewer than 4 widths: no slope over widths.
+        TooFewWidths => "too_few_widths",
+        /// The fit explains less than nine tenths of the variance (R^2 < 0.9).
+        PoorFit => "poor_fit",
     }
 }
