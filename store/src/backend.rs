@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use gradwatch_spectral::layers::LayerInstrument;
 use uuid::Uuid;
 
 use crate::{error::StoreError, model::RunId, store::Durability};
@@ -132,6 +133,16 @@ pub(crate) enum Bulk {
     InsertFollowers,
     /// Inserts names of scalars.
     InsertScalarNames,
+    /// Inserts snapshots to be read.
+    InsertPendingSnapshots,
+    /// Deletes snapshots that were to be read, where they are there.
+    DeletePendingSnapshots,
+    /// Inserts readings of layers of one instrument.
+    InsertLayerReadings(LayerInstrument),
+    /// Inserts predictions.
+    InsertPredictions,
+    /// Deletes predictions, where they are there.
+    DeletePredictions,
 }
 
 /// A constant text, or several put together, with its arguments `$1`, `$2`, ….
@@ -272,5 +283,5 @@ pub(crate) trait Values {
     /// A UUID.
     fn uuid(&mut self, value: Uuid) -> Result<(), StoreError>;
     /// A truth value.
-    fn flag(&mut self, value: bool) -> Result<(), StoreError>;
+    fn flag(&mut self, value: impl Into<Option<bool>>) -> Result<(), StoreError>;
 }

@@ -29,6 +29,12 @@ macro_rules! bulk_columns {
     (scalar_names) => {
         "run_id, name"
     };
+    (pending_snapshots) => {
+        "run_id, segment, step, instrument, layer, payload"
+    };
+    (predictions) => {
+        "run_id, segment, step, probe, \"values\", targets"
+    };
 }
 
 pub(crate) use bulk_columns;

@@ -107,7 +107,7 @@ pub(crate) fn finite(field: &str, value: f64) -> Result<f64, StoreError> {
     if value.is_finite() { Ok(value) } else { Err(StoreError::Data(format!("{field}: {value} is not finite"))) }
 }
 
-/// Singular values as little-endian float64.
+/// Singular values and other lists as little-endian float64.
 pub(crate) fn floats_to_blob(values: &[f64]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
@@ -119,6 +119,20 @@ pub(crate) fn floats_from_blob(column: &str, blob: &[u8]) -> Result<Vec<f64>, St
         return Err(StoreError::Data(format!("column {column} holds {} bytes", blob.len())));
     }
     Ok(values.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
+}
+
+/// Predictions as little-endian float32.
+pub(crate) fn float32s_to_blob(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// The reverse of [`float32s_to_blob`].
+pub(crate) fn float32s_from_blob(column: &str, blob: &[u8]) -> Result<Vec<f32>, StoreError> {
+    let (values, rest) = blob.as_chunks::<4>();
+    if !rest.is_empty() {
+        return Err(StoreError::Data(format!("column {column} holds {} bytes", blob.len())));
+    }
+    Ok(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }
 
 /// The words that stand for what neither JSON numbers nor SQLite's floats can say.

@@ -6,6 +6,7 @@ mod bulk_columns;
 mod codec;
 mod declaration;
 mod error;
+mod layer_table;
 pub mod lineage;
 mod model;
 pub mod postgres;

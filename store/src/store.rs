@@ -70,33 +70,25 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the database fails.
-    async fn pending_snapshots(&self, run_id: RunId) -> Result<Vec<(SnapshotKey, u64)>, StoreError> {
-        Err(StoreError::Data("contract".into()))
-    }
+    async fn pending_snapshots(&self, run_id: RunId) -> Result<Vec<(SnapshotKey, u64)>, StoreError>;
 
     /// The payload of a pending snapshot, if it still is one.
     ///
     /// # Errors
     /// When the database fails.
-    async fn snapshot_payload(&self, run_id: RunId, key: &SnapshotKey) -> Result<Option<Vec<u8>>, StoreError> {
-        Err(StoreError::Data("contract".into()))
-    }
+    async fn snapshot_payload(&self, run_id: RunId, key: &SnapshotKey) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Runs, not being deleted, that have snapshots to be read.
     ///
     /// # Errors
     /// When the database fails.
-    async fn runs_with_pending_snapshots(&self) -> Result<Vec<RunId>, StoreError> {
-        Err(StoreError::Data("contract".into()))
-    }
+    async fn runs_with_pending_snapshots(&self) -> Result<Vec<RunId>, StoreError>;
 
     /// (segment, step, probe) of a run's predictions, with their length in bytes, in the order of segment and step.
     ///
     /// # Errors
     /// When the database fails.
-    async fn kept_predictions(&self, run_id: RunId) -> Result<Vec<(u32, u64, String, u64)>, StoreError> {
-        Err(StoreError::Data("contract".into()))
-    }
+    async fn kept_predictions(&self, run_id: RunId) -> Result<Vec<(u32, u64, String, u64)>, StoreError>;
 
     /// The sequence of the last commit.
     ///
@@ -178,17 +170,13 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the database fails.
-    async fn layer_readings(&self, query: &LayerReadingQuery) -> Result<Page<LayerReadingAt>, StoreError> {
-        Err(StoreError::Data("contract".into()))
-    }
+    async fn layer_readings(&self, query: &LayerReadingQuery) -> Result<Page<LayerReadingAt>, StoreError>;
 
     /// The last reading of each layer of a segment, where there is one.
     ///
     /// # Errors
     /// When the database fails.
-    async fn latest_layer_readings(&self, run_id: RunId, segment: u32) -> Result<Vec<LayerReadingAt>, StoreError> {
-        Err(StoreError::Data("contract".into()))
-    }
+    async fn latest_layer_readings(&self, run_id: RunId, segment: u32) -> Result<Vec<LayerReadingAt>, StoreError>;
 
     /// The predictions of a run on a probe batch, in the order of the ranges.
     ///
@@ -199,9 +187,7 @@ pub trait Store: Send + Sync + 'static {
         run_id: RunId,
         probe: &str,
         ranges: &[SegmentRange],
-    ) -> Result<Vec<PredictionRow>, StoreError> {
-        Err(StoreError::Data("contract".into()))
-    }
+    ) -> Result<Vec<PredictionRow>, StoreError>;
 
     /// Every value of a metric, undefined ones left out.
     ///

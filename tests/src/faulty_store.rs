@@ -13,9 +13,10 @@ use std::{
 
 use async_trait::async_trait;
 use gradwatch_store::{
-    Durability, Event, EventQuery, FollowerSnapshot, OpenAttempt, OpenedAttempt, Overview, OwnedRun, Page, Reading,
-    ReadingQuery, RollupPoint, Run, RunCommit, RunId, RunQuery, Segment, SeriesPoint, SeriesQuery, ShardMark,
-    StepQuery, StepRow, Store, StoreError, Token, TokenHash, TokenId,
+    Durability, Event, EventQuery, FollowerSnapshot, LayerReadingAt, LayerReadingQuery, OpenAttempt, OpenedAttempt,
+    Overview, OwnedRun, Page, PredictionRow, Reading, ReadingQuery, RollupPoint, Run, RunCommit, RunId, RunQuery,
+    Segment, SeriesPoint, SeriesQuery, ShardMark, SnapshotKey, StepQuery, StepRow, Store, StoreError, Token, TokenHash,
+    TokenId, lineage::SegmentRange,
 };
 
 /// What happens to one call of a store.
@@ -228,6 +229,22 @@ impl Store for FaultyStore {
         self.call(self.inner.follower_snapshots(run_id, segment)).await
     }
 
+    async fn pending_snapshots(&self, run_id: RunId) -> Result<Vec<(SnapshotKey, u64)>, StoreError> {
+        self.call(self.inner.pending_snapshots(run_id)).await
+    }
+
+    async fn snapshot_payload(&self, run_id: RunId, key: &SnapshotKey) -> Result<Option<Vec<u8>>, StoreError> {
+        self.call(self.inner.snapshot_payload(run_id, key)).await
+    }
+
+    async fn runs_with_pending_snapshots(&self) -> Result<Vec<RunId>, StoreError> {
+        self.inner.runs_with_pending_snapshots().await
+    }
+
+    async fn kept_predictions(&self, run_id: RunId) -> Result<Vec<(u32, u64, String, u64)>, StoreError> {
+        self.call(self.inner.kept_predictions(run_id)).await
+    }
+
     async fn last_commit_seq(&self) -> Result<u64, StoreError> {
         self.inner.last_commit_seq().await
     }
@@ -274,6 +291,23 @@ impl Store for FaultyStore {
 
     async fn latest_readings(&self, run_id: RunId, segment: u32) -> Result<Vec<Reading>, StoreError> {
         self.inner.latest_readings(run_id, segment).await
+    }
+
+    async fn layer_readings(&self, query: &LayerReadingQuery) -> Result<Page<LayerReadingAt>, StoreError> {
+        self.call(self.inner.layer_readings(query)).await
+    }
+
+    async fn latest_layer_readings(&self, run_id: RunId, segment: u32) -> Result<Vec<LayerReadingAt>, StoreError> {
+        self.inner.latest_layer_readings(run_id, segment).await
+    }
+
+    async fn predictions(
+        &self,
+        run_id: RunId,
+        probe: &str,
+        ranges: &[SegmentRange],
+    ) -> Result<Vec<PredictionRow>, StoreError> {
+        self.inner.predictions(run_id, probe, ranges).await
     }
 
     async fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError> {

@@ -1,6 +1,12 @@
 //! Statements over many rows: one argument for each column, an array.
 
-use crate::{backend::Bulk, bulk_columns::bulk_columns};
+use gradwatch_spectral::layers::LayerInstrument;
+
+use crate::{
+    backend::Bulk,
+    bulk_columns::bulk_columns,
+    layer_table::{self, PerInstrument},
+};
 
 /// The text of a statement.
 pub(super) fn text(bulk: Bulk) -> &'static str {
@@ -15,6 +21,13 @@ pub(super) fn text(bulk: Bulk) -> &'static str {
         Bulk::UpdateFollowers => UPDATE_FOLLOWERS,
         Bulk::InsertFollowers => INSERT_FOLLOWERS,
         Bulk::InsertScalarNames => INSERT_SCALAR_NAMES,
+        Bulk::InsertPendingSnapshots => INSERT_PENDING_SNAPSHOTS,
+        Bulk::DeletePendingSnapshots => DELETE_PENDING_SNAPSHOTS,
+        Bulk::InsertLayerReadings(instrument) => {
+            INSERT_LAYER_READINGS.get(instrument, || insert_layer_readings(instrument))
+        }
+        Bulk::InsertPredictions => INSERT_PREDICTIONS,
+        Bulk::DeletePredictions => DELETE_PREDICTIONS,
     }
 }
 
@@ -99,3 +112,36 @@ const INSERT_SCALAR_NAMES: &str = concat!(
     ") SELECT * FROM unnest(
          $1, $2)"
 );
+
+const INSERT_PENDING_SNAPSHOTS: &str = concat!(
+    "INSERT INTO pending_snapshots (",
+    bulk_columns!(pending_snapshots),
+    ") SELECT * FROM unnest(
+         $1, $2, $3, $4, $5, $6)"
+);
+
+const DELETE_PENDING_SNAPSHOTS: &str = "
+    DELETE FROM pending_snapshots AS old
+    USING unnest($1, $2, $3, $4, $5) AS done (run_id, segment, step, instrument, layer)
+    WHERE old.run_id = done.run_id AND old.segment = done.segment AND old.step = done.step
+      AND old.instrument = done.instrument AND old.layer = done.layer";
+
+static INSERT_LAYER_READINGS: PerInstrument<String> = PerInstrument::new();
+
+fn insert_layer_readings(instrument: LayerInstrument) -> String {
+    let places: Vec<_> = (1..=layer_table::column_count(instrument)).map(|place| format!("${place}")).collect();
+    format!("{} SELECT * FROM unnest({})", layer_table::insert(instrument), places.join(", "))
+}
+
+const INSERT_PREDICTIONS: &str = concat!(
+    "INSERT INTO predictions (",
+    bulk_columns!(predictions),
+    ") SELECT * FROM unnest(
+         $1, $2, $3, $4, $5, $6)"
+);
+
+const DELETE_PREDICTIONS: &str = "
+    DELETE FROM predictions AS old
+    USING unnest($1, $2, $3, $4) AS dropped (run_id, segment, step, probe)
+    WHERE old.run_id = dropped.run_id AND old.segment = dropped.segment AND old.step = dropped.step
+      AND old.probe = dropped.probe";

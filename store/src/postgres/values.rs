@@ -181,8 +181,8 @@ impl Values for PostgresValues {
         self.push(Element::Uuid, Some(value.as_bytes()))
     }
 
-    fn flag(&mut self, value: bool) -> Result<(), StoreError> {
-        self.push(Element::Flag, Some(&[u8::from(value)]))
+    fn flag(&mut self, value: impl Into<Option<bool>>) -> Result<(), StoreError> {
+        self.push(Element::Flag, value.into().map(|value| [u8::from(value)]).as_ref().map(<[u8; 1]>::as_slice))
     }
 }
 

@@ -1,14 +1,19 @@
-//! Settling: steps, readings, rollups, events, follower states and marks of many runs in one transaction.
+//! Settling: steps, readings, rollups, events, follower states, snapshots, predictions and marks of many runs in one
+//! transaction.
 
 use std::collections::HashSet;
 
-use super::{events, readings, rollups, rows, steps};
+use super::{events, layer_readings, predictions, readings, rollups, rows, snapshots, steps};
 use crate::{
     backend::{Access, Backend, Bulk, Columns, Session, Statement, Values},
     codec::{self, to_i64},
     error::StoreError,
     model::{FollowerSnapshot, MarkMove, RunCommit, RunId},
 };
+
+/// Bytes of long rows in one statement: the drivers hold a statement's rows once more, and PostgreSQL takes no more than
+/// 1 GiB of them.
+const BYTES_PER_STATEMENT: usize = 8 << 20;
 
 pub(super) async fn last_commit_seq(backend: &impl Backend) -> Result<u64, StoreError> {
     let row = backend.session(Access::Single).await?.fetch_one(Statement::new("SELECT commit_seq FROM meta")).await?;
@@ -36,6 +41,8 @@ pub(super) async fn commit<B: Backend>(backend: &B, runs: &[RunCommit]) -> Resul
         values.text(name.as_str())
     })
     .await?;
+    put_layers(&mut tx, runs).await?;
+    put_predictions(&mut tx, runs).await?;
     tx.commit().await?;
     Ok((commit_seq, event_ids))
 }
@@ -132,7 +139,11 @@ async fn segments_exist(tx: &mut impl Session, runs: &[RunCommit]) -> Result<(),
         let readings = run.readings.iter().map(|row| row.segment);
         let rollups = run.rollups.iter().map(|row| row.segment);
         let marked = |segment: &u32| run.marks.iter().any(|mark| mark.segment == *segment);
-        let unmarked = steps.chain(readings).chain(rollups).filter(|segment| !marked(segment));
+        let snapshots = run.snapshots.iter().map(|row| row.key.segment);
+        let layer_readings = run.layer_readings.iter().map(|row| row.segment);
+        let predictions = run.predictions.iter().map(|row| row.segment);
+        let of_layers = snapshots.chain(layer_readings).chain(predictions);
+        let unmarked = steps.chain(readings).chain(rollups).chain(of_layers).filter(|segment| !marked(segment));
         wanted.extend(unmarked.map(|segment| (run.run_id, segment)));
     }
     let asked: Vec<_> = wanted.iter().copied().collect();
@@ -183,4 +194,61 @@ fn encode_follower(
     values.integer(window)?;
     values.integer(to_i64("followers.step", snapshot.step)?)?;
     values.bytes(snapshot.state.as_slice())
+}
+
+/// Invariant: a snapshot is pending until the transaction that records its reading, and no longer: it is read once, and
+/// one that was acknowledged is never lost. What is put comes before what is deleted, because one commit may hold both.
+async fn put_layers(tx: &mut impl Session, runs: &[RunCommit]) -> Result<(), StoreError> {
+    let snapshots = gather(runs, |run| &run.snapshots);
+    for chunk in by_bytes(&snapshots, |(_, snapshot)| snapshot.payload.len()) {
+        tx.bulk(Bulk::InsertPendingSnapshots, chunk, snapshots::encode).await?;
+    }
+    let mut readings = gather(runs, |run| &run.layer_readings);
+    readings.sort_by_key(|(_, row)| row.layer.instrument);
+    for of_instrument in readings.chunk_by(|(_, a), (_, b)| a.layer.instrument == b.layer.instrument) {
+        let instrument = of_instrument[0].1.layer.instrument;
+        tx.bulk(Bulk::InsertLayerReadings(instrument), of_instrument, layer_readings::encode).await?;
+    }
+    tx.bulk(Bulk::DeletePendingSnapshots, &readings, snapshots::encode_read).await?;
+    Ok(())
+}
+
+/// What is put comes before what is deleted, because one commit may hold both.
+async fn put_predictions(tx: &mut impl Session, runs: &[RunCommit]) -> Result<(), StoreError> {
+    let predictions = gather(runs, |run| &run.predictions);
+    for chunk in by_bytes(&predictions, |(_, row)| 4 * (row.values.len() + row.targets.len())) {
+        tx.bulk(Bulk::InsertPredictions, chunk, predictions::encode).await?;
+    }
+    let dropped = gather(runs, |run| &run.dropped_predictions);
+    tx.bulk(Bulk::DeletePredictions, &dropped, predictions::encode_dropped).await?;
+    Ok(())
+}
+
+/// Rows in the order given, in chunks of at most [`BYTES_PER_STATEMENT`] or of one row.
+fn by_bytes<T>(rows: &[T], bytes_of: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let mut bytes = 0_usize;
+        let fits = |row: &&T| {
+            bytes = bytes.saturating_add(bytes_of(row));
+            bytes <= BYTES_PER_STATEMENT
+        };
+        let fitting = rest.iter().take_while(fits).count().max(1);
+        let (chunk, behind) = rest.split_at_checked(fitting)?;
+        rest = behind;
+        Some(chunk)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_whole_and_in_order() {
+        let rows = [BYTES_PER_STATEMENT + 1, 1, BYTES_PER_STATEMENT - 1, 1, BYTES_PER_STATEMENT, 0, 0];
+        let chunks: Vec<_> = by_bytes(&rows, |bytes| *bytes).collect();
+        assert_eq!(chunks, [&rows[..1], &rows[1..3], &rows[3..4], &rows[4..]]);
+        assert_eq!(by_bytes(&[0; 0], |bytes| *bytes).count(), 0);
+    }
 }

@@ -4,14 +4,17 @@ mod attempt;
 mod changes;
 mod commit;
 mod events;
+mod layer_readings;
 mod overview;
 mod ownership;
+mod predictions;
 mod purge;
 mod readings;
 mod rollups;
 mod rows;
 mod runs;
 mod series;
+mod snapshots;
 mod steps;
 mod tokens;
 
@@ -22,13 +25,14 @@ use async_trait::async_trait;
 use crate::{
     backend::Backend,
     error::StoreError,
+    lineage::SegmentRange,
     model::{
-        Event, FollowerSnapshot, OpenAttempt, OpenedAttempt, OwnedRun, Reading, Run, RunCommit, RunId, Segment,
-        ShardMark, StepRow, Token, TokenHash, TokenId,
+        Event, FollowerSnapshot, LayerReadingAt, OpenAttempt, OpenedAttempt, OwnedRun, PredictionRow, Reading, Run,
+        RunCommit, RunId, Segment, ShardMark, SnapshotKey, StepRow, Token, TokenHash, TokenId,
     },
     query::{
-        EventQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, SeriesMetric, SeriesPoint, SeriesQuery,
-        StepQuery,
+        EventQuery, LayerReadingQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, SeriesMetric, SeriesPoint,
+        SeriesQuery, StepQuery,
     },
     store::{Durability, Store},
 };
@@ -53,6 +57,22 @@ impl<B: Backend> Store for B {
 
     async fn follower_snapshots(&self, run_id: RunId, segment: u32) -> Result<Vec<FollowerSnapshot>, StoreError> {
         ownership::follower_snapshots(self, run_id, segment).await
+    }
+
+    async fn pending_snapshots(&self, run_id: RunId) -> Result<Vec<(SnapshotKey, u64)>, StoreError> {
+        snapshots::pending_snapshots(self, run_id).await
+    }
+
+    async fn snapshot_payload(&self, run_id: RunId, key: &SnapshotKey) -> Result<Option<Vec<u8>>, StoreError> {
+        snapshots::snapshot_payload(self, run_id, key).await
+    }
+
+    async fn runs_with_pending_snapshots(&self) -> Result<Vec<RunId>, StoreError> {
+        snapshots::runs_with_pending_snapshots(self).await
+    }
+
+    async fn kept_predictions(&self, run_id: RunId) -> Result<Vec<(u32, u64, String, u64)>, StoreError> {
+        predictions::kept_predictions(self, run_id).await
     }
 
     async fn last_commit_seq(&self) -> Result<u64, StoreError> {
@@ -103,10 +123,27 @@ impl<B: Backend> Store for B {
         readings::latest_readings(self, run_id, segment).await
     }
 
+    async fn layer_readings(&self, query: &LayerReadingQuery) -> Result<Page<LayerReadingAt>, StoreError> {
+        layer_readings::layer_readings(self, query).await
+    }
+
+    async fn latest_layer_readings(&self, run_id: RunId, segment: u32) -> Result<Vec<LayerReadingAt>, StoreError> {
+        layer_readings::latest_layer_readings(self, run_id, segment).await
+    }
+
+    async fn predictions(
+        &self,
+        run_id: RunId,
+        probe: &str,
+        ranges: &[SegmentRange],
+    ) -> Result<Vec<PredictionRow>, StoreError> {
+        predictions::predictions(self, run_id, probe, ranges).await
+    }
+
     async fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError> {
         match &query.metric {
             SeriesMetric::Edge(metric) => series::series(self, query, metric).await,
-            SeriesMetric::Layer(..) => Err(StoreError::Data("contract".into())),
+            SeriesMetric::Layer(layer, field) => layer_readings::series(self, query, layer, field).await,
             SeriesMetric::Scalar(name) => steps::series(self, query, name).await,
         }
     }

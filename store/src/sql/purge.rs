@@ -9,9 +9,21 @@ use crate::{
 
 /// Deletes at most `$2` rows of a run from each table that holds many, children before parents. The run is named outside
 /// too, so that only its partition is looked at.
-const DELETIONS: [&str; 9] = [
+const DELETIONS: [&str; 15] = [
     "DELETE FROM edge_readings WHERE run_id = $1 AND (analysis, group_name, kind, \"window\", segment, step) IN
      (SELECT analysis, group_name, kind, \"window\", segment, step FROM edge_readings WHERE run_id = $1 LIMIT $2)",
+    "DELETE FROM cascade_readings WHERE (run_id, layer, segment, step) IN
+     (SELECT run_id, layer, segment, step FROM cascade_readings WHERE run_id = $1 LIMIT $2)",
+    "DELETE FROM curvature_readings WHERE (run_id, layer, segment, step) IN
+     (SELECT run_id, layer, segment, step FROM curvature_readings WHERE run_id = $1 LIMIT $2)",
+    "DELETE FROM dead_directions_readings WHERE (run_id, layer, segment, step) IN
+     (SELECT run_id, layer, segment, step FROM dead_directions_readings WHERE run_id = $1 LIMIT $2)",
+    "DELETE FROM learning_cell_readings WHERE (run_id, layer, segment, step) IN
+     (SELECT run_id, layer, segment, step FROM learning_cell_readings WHERE run_id = $1 LIMIT $2)",
+    "DELETE FROM pending_snapshots WHERE (run_id, segment, step, instrument, layer) IN
+     (SELECT run_id, segment, step, instrument, layer FROM pending_snapshots WHERE run_id = $1 LIMIT $2)",
+    "DELETE FROM predictions WHERE (run_id, segment, step, probe) IN
+     (SELECT run_id, segment, step, probe FROM predictions WHERE run_id = $1 LIMIT $2)",
     "DELETE FROM rollups
      WHERE run_id = $1 AND (analysis, metric, group_name, kind, \"window\", segment, bucket_steps, bucket) IN
      (SELECT analysis, metric, group_name, kind, \"window\", segment, bucket_steps, bucket

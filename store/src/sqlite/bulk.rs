@@ -1,12 +1,20 @@
 //! Statements over many rows. Each statement costs a hop to the driver's thread, and each text a compilation: so rows
 //! go in chunks of 64, and the remainder in chunks of 32, 16, …, which keeps the number of different texts small.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
 use sqlx::{AssertSqlSafe, SqliteConnection, sqlite::SqliteRow};
 
 use super::values::SqliteValues;
-use crate::{backend::Bulk, bulk_columns::bulk_columns, error::StoreError};
+use crate::{
+    backend::Bulk,
+    bulk_columns::bulk_columns,
+    error::StoreError,
+    layer_table::{self, PerInstrument},
+};
 
 /// Rows of the largest chunk: 2^6.
 const LARGEST_CHUNK_LOG2: usize = 6;
@@ -27,6 +35,14 @@ pub(super) fn of(bulk: Bulk) -> &'static Rows {
         Bulk::UpdateFollowers => &UPDATE_FOLLOWERS,
         Bulk::InsertFollowers => &INSERT_FOLLOWERS,
         Bulk::InsertScalarNames => &INSERT_SCALAR_NAMES,
+        Bulk::InsertPendingSnapshots => &INSERT_PENDING_SNAPSHOTS,
+        Bulk::DeletePendingSnapshots => &DELETE_PENDING_SNAPSHOTS,
+        Bulk::InsertLayerReadings(instrument) => INSERT_LAYER_READINGS.get(instrument, || {
+            let head = format!("{} VALUES", layer_table::insert(instrument));
+            Rows { head: head.into(), ..Rows::new("", layer_table::column_count(instrument), "") }
+        }),
+        Bulk::InsertPredictions => &INSERT_PREDICTIONS,
+        Bulk::DeletePredictions => &DELETE_PREDICTIONS,
     }
 }
 
@@ -88,9 +104,23 @@ static INSERT_FOLLOWERS: Rows =
 static INSERT_SCALAR_NAMES: Rows =
     Rows::new(concat!("INSERT INTO scalar_names (", bulk_columns!(scalar_names), ") VALUES"), 2, "");
 
+static INSERT_PENDING_SNAPSHOTS: Rows =
+    Rows::new(concat!("INSERT INTO pending_snapshots (", bulk_columns!(pending_snapshots), ") VALUES"), 6, "");
+
+static DELETE_PENDING_SNAPSHOTS: Rows =
+    Rows::new("DELETE FROM pending_snapshots WHERE (run_id, segment, step, instrument, layer) IN (VALUES", 5, ")");
+
+static INSERT_LAYER_READINGS: PerInstrument<Rows> = PerInstrument::new();
+
+static INSERT_PREDICTIONS: Rows =
+    Rows::new(concat!("INSERT INTO predictions (", bulk_columns!(predictions), ") VALUES"), 6, "");
+
+static DELETE_PREDICTIONS: Rows =
+    Rows::new("DELETE FROM predictions WHERE (run_id, segment, step, probe) IN (VALUES", 4, ")");
+
 /// A statement with a list of rows in its middle: `head (?,…),(?,…) tail`.
 pub(super) struct Rows {
-    head: &'static str,
+    head: Cow<'static, str>,
     columns: usize,
     tail: &'static str,
     /// The texts for 1, 2, 4, … rows.
@@ -101,7 +131,7 @@ impl Rows {
     /// A statement whose rows have `columns` values.
     const fn new(head: &'static str, columns: usize, tail: &'static str) -> Self {
         assert!(columns << LARGEST_CHUNK_LOG2 <= MAX_PARAMETERS, "a chunk has too many parameters");
-        Self { head, columns, tail, texts: OnceLock::new() }
+        Self { head: Cow::Borrowed(head), columns, tail, texts: OnceLock::new() }
     }
 
     fn text(&self, chunk_log2: usize) -> Arc<str> {

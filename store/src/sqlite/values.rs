@@ -77,8 +77,8 @@ impl Values for SqliteValues {
         self.push(value)
     }
 
-    fn flag(&mut self, value: bool) -> Result<(), StoreError> {
-        self.push(value)
+    fn flag(&mut self, value: impl Into<Option<bool>>) -> Result<(), StoreError> {
+        self.push(value.into())
     }
 }
 

@@ -1,12 +1,19 @@
 //! Declarations and rows to store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use gradwatch_spectral::{detectors::Regime, edge::EdgeReading};
+use gradwatch_spectral::{
+    curvature::RankModel,
+    dead_directions::BatchKind,
+    detectors::Regime,
+    edge::EdgeReading,
+    layers::{FieldType, FieldValue, LayerInstrument, LayerReading, Reason},
+    learning_cell::Activation,
+};
 use gradwatch_store::{
-    AttemptDeclaration, AttemptId, Encoding, EventRow, GroupSpec, Kind, LIVE_ANALYSIS, MarkMove, OpenAttempt,
-    ReadingRow, Resumes, RollupRow, RunCommit, RunDeclaration, RunId, StepRow, Store, StreamKey, StreamSpec,
-    TensorSpec, lineage::SegmentRange,
+    AttemptDeclaration, AttemptId, Encoding, EventRow, GroupSpec, Kind, LIVE_ANALYSIS, LayerKey, LayerReadingRow,
+    LayerSpec, MarkMove, OpenAttempt, PendingSnapshot, PredictionRow, ReadingRow, Resumes, RollupRow, RunCommit,
+    RunDeclaration, RunId, SnapshotKey, StepRow, Store, StreamKey, StreamSpec, TensorSpec, lineage::SegmentRange,
 };
 use uuid::Uuid;
 
@@ -80,6 +87,85 @@ pub(crate) fn spec() -> StreamSpec {
         update_interval: 1,
         layers: Vec::new(),
     }
+}
+
+/// A layer of a segment.
+pub(crate) fn layer(instrument: LayerInstrument, layer: &str) -> LayerKey {
+    LayerKey { instrument, layer: layer.to_owned() }
+}
+
+/// The layers that [`open_layers`] declares: two of each instrument, called alike.
+pub(crate) fn layer_specs() -> Vec<LayerSpec> {
+    let spec = |instrument: LayerInstrument, name: &str| LayerSpec {
+        name: name.to_owned(),
+        instrument,
+        width: (instrument == LayerInstrument::DeadDirections).then_some(64),
+        activation: (instrument == LayerInstrument::LearningCell).then_some(Activation::Gelu),
+    };
+    LayerInstrument::ALL.iter().flat_map(|it| [spec(*it, "blocks.0"), spec(*it, "grüße \"1\"")]).collect()
+}
+
+/// As [`open`], with layers.
+pub(crate) fn open_layers(run: u64) -> OpenAttempt {
+    let mut open = open(run, run * 100);
+    open.attempt.spec.layers = layer_specs();
+    open
+}
+
+/// As [`owned`], of a run with layers.
+pub(crate) async fn owned_layers(store: &AnyStore, run: u64) -> RunCommit {
+    store.open_attempt(&open_layers(run)).await.unwrap();
+    take(store, run).await
+}
+
+/// The words that a field can hold.
+fn words(instrument: LayerInstrument, place: usize) -> Vec<&'static str> {
+    let reasons = Reason::ALL.iter().map(|word| word.as_str());
+    let models = RankModel::ALL.iter().map(|word| word.as_str());
+    let batches = BatchKind::ALL.iter().map(|word| word.as_str());
+    let holds = |word: &&'static str| {
+        let value = |at| (at == place).then_some(FieldValue::Word(Cow::Borrowed(*word)));
+        LayerReading::from_values(instrument, (0..instrument.fields().len()).map(value)).is_some()
+    };
+    let words: Vec<_> = reasons.chain(models).chain(batches).filter(holds).collect();
+    assert!(!words.is_empty(), "{}: no word is known", instrument.fields()[place].name);
+    words
+}
+
+/// A reading of which `is_there` says which fields are there, with everything drawn.
+pub(crate) fn layer_reading_with(
+    instrument: LayerInstrument,
+    random: &mut Random,
+    mut is_there: impl FnMut(&mut Random) -> bool,
+) -> LayerReading {
+    let mut values = Vec::new();
+    for (place, field) in instrument.fields().iter().enumerate() {
+        values.push(is_there(random).then(|| match field.field_type {
+            FieldType::Number => FieldValue::Number(random.finite()),
+            FieldType::Count => FieldValue::Count(random.bits() >> 1),
+            FieldType::Flag => FieldValue::Flag(random.below(2) == 0),
+            FieldType::Word => {
+                let words = words(instrument, place);
+                FieldValue::Word(Cow::Borrowed(words[random.below(words.len() as u64) as usize]))
+            }
+            FieldType::List => FieldValue::List((0..random.below(12)).map(|_| random.finite()).collect()),
+        }));
+    }
+    LayerReading::from_values(instrument, values).unwrap()
+}
+
+/// A reading of a layer with everything drawn.
+pub(crate) fn layer_reading(layer: &LayerKey, segment: u32, step: u64, random: &mut Random) -> LayerReadingRow {
+    let reading = layer_reading_with(layer.instrument, random, |random| random.below(4) > 0);
+    LayerReadingRow { layer: layer.clone(), segment, step, reading }
+}
+
+pub(crate) fn snapshot(layer: &LayerKey, segment: u32, step: u64, payload: &[u8]) -> PendingSnapshot {
+    PendingSnapshot { key: SnapshotKey { segment, step, layer: layer.clone() }, payload: payload.to_vec() }
+}
+
+pub(crate) fn prediction(segment: u32, step: u64, probe: &str, values: &[f32], targets: &[f32]) -> PredictionRow {
+    PredictionRow { segment, step, probe: probe.to_owned(), values: values.to_vec(), targets: targets.to_vec() }
 }
 
 /// The first attempt of a run of one shard.

@@ -1,11 +1,15 @@
 //! Deletion, expiry, durability.
 
+use gradwatch_spectral::layers::LayerInstrument;
 use gradwatch_store::{
-    EventQuery, FollowerKey, FollowerSnapshot, ReadingQuery, RunCommit, RunPatch, RunQuery, RunSort, RunState,
-    StepQuery, StoreError,
+    EventQuery, FollowerKey, FollowerSnapshot, LayerReadingQuery, ReadingQuery, RunCommit, RunPatch, RunQuery, RunSort,
+    RunState, StepQuery, StoreError,
 };
 
-use crate::fixture::{AnyStore, Random, event, mark, open, owned, reading, rollup, run_id, step, stream, take, whole};
+use crate::fixture::{
+    AnyStore, Random, event, layer, layer_reading, mark, open, owned, prediction, reading, rollup, run_id, snapshot,
+    step, stream, take, whole,
+};
 
 /// A run with `rows` steps and readings and some of everything else.
 async fn filled(store: &AnyStore, run: u64, rows: u64) -> RunCommit {
@@ -20,6 +24,11 @@ async fn filled(store: &AnyStore, run: u64, rows: u64) -> RunCommit {
     filling.scalar_names = vec!["loss".to_owned()];
     let follower = FollowerSnapshot { segment: 1, key: FollowerKey::Stream(stream()), step: 1, state: vec![1, 2, 3] };
     filling.followers = vec![follower];
+    for key in LayerInstrument::ALL.iter().map(|instrument| layer(*instrument, "blocks.0")) {
+        filling.layer_readings.extend((1..=5).map(|number| layer_reading(&key, 1, number, &mut random)));
+        filling.snapshots.extend((6..=10).map(|number| snapshot(&key, 1, number, b"payload")));
+    }
+    filling.predictions = (1..=5).map(|number| prediction(1, number, "probe", &[1.0], &[])).collect();
     store.commit(&[filling]).await.unwrap();
     commit
 }
@@ -66,19 +75,34 @@ pub(crate) async fn deletion_hides_then_purges(store: AnyStore) {
     assert!(matches!(store.open_attempt(&open(1, 100)).await, Err(StoreError::RunDeleting(_))));
     assert!(matches!(store.take_ownership(run_id(1)).await, Err(StoreError::RunDeleting(_))));
 
-    // 100 steps and 100 readings among 218 rows, at most 30 at a time.
+    assert!(store.runs_with_pending_snapshots().await.unwrap().is_empty());
+
+    // 100 steps and 100 readings among 260 rows, at most 30 at a time.
     let mut calls = 1;
     while !store.purge(run_id(1), 30).await.unwrap() {
         calls += 1;
         assert!(calls < 20, "does not end");
         assert_eq!(store.deleting_runs().await.unwrap(), [run_id(1)]);
     }
-    assert!(calls >= 7, "{calls} calls deleted more than they may");
+    assert!(calls >= 8, "{calls} calls deleted more than they may");
     assert!(store.deleting_runs().await.unwrap().is_empty());
     assert!(store.purge(run_id(1), 30).await.unwrap(), "nothing is left of it");
     // The id can be used again, and finds nothing of before.
     filled(&store, 1, 100).await;
     assert_eq!(store.events(&all_events()).await.unwrap().items.len(), 5);
+    assert_eq!(of_layers(&store, 1).await, (20, 20, 5));
+}
+
+/// How many readings of layers, pending snapshots and predictions a run has.
+async fn of_layers(store: &AnyStore, run: u64) -> (usize, usize, usize) {
+    let mut readings = 0;
+    for instrument in LayerInstrument::ALL {
+        let layer = layer(*instrument, "blocks.0");
+        let query = LayerReadingQuery { run_id: run_id(run), layer, ranges: whole(1), limit: 100 };
+        readings += store.layer_readings(&query).await.unwrap().items.len();
+    }
+    let pending = store.pending_snapshots(run_id(run)).await.unwrap().len();
+    (readings, pending, store.kept_predictions(run_id(run)).await.unwrap().len())
 }
 
 pub(crate) async fn deletion_leaves_other_runs(store: AnyStore) {
@@ -95,6 +119,8 @@ pub(crate) async fn deletion_leaves_other_runs(store: AnyStore) {
     assert_eq!(store.events(&all_events()).await.unwrap().items.len(), 5);
     assert_eq!(store.follower_snapshots(run_id(2), 1).await.unwrap().len(), 1);
     assert_eq!(store.follower_snapshots(run_id(1), 1).await.unwrap().len(), 0);
+    assert_eq!((of_layers(&store, 1).await, of_layers(&store, 2).await), ((0, 0, 0), (20, 20, 5)));
+    assert_eq!(store.runs_with_pending_snapshots().await.unwrap(), [run_id(2)]);
 }
 
 pub(crate) async fn expiry(store: AnyStore) {
@@ -139,6 +165,8 @@ pub(crate) async fn unknown_runs(store: AnyStore) {
     assert!(store.scalar_names(id).await.unwrap().is_empty());
     assert!(store.follower_snapshots(id, 1).await.unwrap().is_empty());
     assert!(store.latest_readings(id, 1).await.unwrap().is_empty());
+    assert!(store.latest_layer_readings(id, 1).await.unwrap().is_empty());
+    assert_eq!(of_layers(&store, 1).await, (0, 0, 0));
     store.open_attempt(&open(1, 1)).await.unwrap();
     take(&store, 1).await;
 }

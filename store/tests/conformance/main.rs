@@ -4,11 +4,15 @@ mod attempts;
 mod commits;
 mod events;
 mod fixture;
+mod layers;
 mod lifecycle;
 mod pages;
+mod predictions;
 mod round_trip;
 mod runs;
+mod schema;
 mod series;
+mod snapshots;
 mod tokens;
 
 /// Makes one test of every case for a backend: `$open` gives an empty store and whatever must outlive it.
@@ -67,6 +71,23 @@ macro_rules! suite {
                 lifecycle::expiry,
                 lifecycle::durability,
                 lifecycle::unknown_runs,
+                layers::readings_come_back_bit_for_bit,
+                layers::what_no_column_holds_is_refused,
+                layers::a_reading_is_stored_once,
+                layers::pages_over_a_rewind,
+                layers::latest_readings_are_one_a_layer,
+                layers::every_field_is_a_series,
+                layers::declared_layers_stand,
+                snapshots::pending_snapshots_come_oldest_first,
+                snapshots::a_reading_takes_its_snapshot_away,
+                snapshots::a_commit_may_hold_a_snapshot_and_its_reading,
+                snapshots::a_lost_commit_leaves_nothing,
+                snapshots::rows_of_layers_need_their_segment,
+                snapshots::large_payloads_come_back,
+                snapshots::followers_of_layers_are_kept_apart,
+                predictions::predictions_are_kept_and_dropped,
+                predictions::predictions_come_in_the_order_of_the_ranges,
+                predictions::what_is_not_finite_is_refused,
                 tokens::tokens_come_back_as_they_were,
                 tokens::a_hash_and_an_id_are_taken_once,
                 tokens::a_token_is_revoked_once,
