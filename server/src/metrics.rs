@@ -104,7 +104,8 @@ impl Metrics {
             family
         };
         let snapshots_read = by_instrument("snapshots_read", "Snapshots of layers read, by instrument");
-        let snapshots_failed = by_instrument("snapshots_failed", "Snapshots that an instrument failed on: always a bug");
+        let snapshots_failed =
+            by_instrument("snapshots_failed", "Snapshots that an instrument failed on: always a bug");
         let snapshots_skipped = by_instrument("snapshots_skipped", "Snapshots not read because too many waited");
         let events = Family::default();
         registry.register("events", "Events recorded, by type", Family::clone(&events));

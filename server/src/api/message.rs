@@ -6,7 +6,9 @@ use gradwatch_store::{Reading, RunId, RunPatch};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{events::EventView, layer_message::LayerReadingMessage, reading_view::ReadingView, runs::CountersView, time::Time};
+use super::{
+    events::EventView, layer_message::LayerReadingMessage, reading_view::ReadingView, runs::CountersView, time::Time,
+};
 use crate::recorder::{Publication, PublishedRun};
 
 /// The type of a message, which is its event name.

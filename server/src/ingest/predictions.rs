@@ -72,8 +72,9 @@ pub(super) fn happened(names: Vec<String>) -> Result<Vec<String>, Fault> {
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         if !(1..=MAX_HAPPENED_BYTES).contains(&name.len()) || !name.bytes().all(is_plain) {
             let shown: String = name.chars().take(SHOWN_CHARS).collect();
-            let message =
-                format!("{shown:?} is not made of 1 to {MAX_HAPPENED_BYTES} lower-case letters, digits and underscores");
+            let message = format!(
+                "{shown:?} is not made of 1 to {MAX_HAPPENED_BYTES} lower-case letters, digits and underscores"
+            );
             return fault(RejectCode::Invalid, field, message);
         }
         if !seen.insert(name) {

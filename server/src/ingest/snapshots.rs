@@ -113,8 +113,7 @@ impl Checker<'_> {
 
     fn curvature(&self, snapshot: &v1::CurvatureSnapshot) -> Result<(), Fault> {
         let directions = self.at_most("sigma", snapshot.sigma.len(), MAX_DIRECTIONS)?;
-        let as_sigma =
-            |name: &str, count: usize| self.exactly(RejectCode::Invalid, name, count, directions, "sigma");
+        let as_sigma = |name: &str, count: usize| self.exactly(RejectCode::Invalid, name, count, directions, "sigma");
         as_sigma("curvature", snapshot.curvature.len())?;
         let Some(kronecker) = &snapshot.kronecker else { return Ok(()) };
         as_sigma("kronecker.output_factor", kronecker.output_factor.len())?;

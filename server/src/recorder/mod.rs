@@ -331,7 +331,8 @@ struct FollowUp {
 
 impl Batch {
     fn add(&mut self, settlement: Settlement, by_run: &mut HashMap<(RunId, u64), usize>) {
-        let Settlement { commit, advances, layer_wall_times, project, live_to_step, permits, in_flight, done } = settlement;
+        let Settlement { commit, advances, layer_wall_times, project, live_to_step, permits, in_flight, done } =
+            settlement;
         self.rows += row_count(&commit);
         match by_run.entry((commit.run_id, commit.owner_epoch)) {
             Entry::Occupied(index) => {

@@ -149,7 +149,8 @@ mod tests {
 
     fn brings(keys: &[SnapshotKey], bytes: usize) -> RunCommit {
         let mut commit = RunCommit::new(RunId(uuid::Uuid::nil()), 1);
-        commit.snapshots = keys.iter().map(|key| PendingSnapshot { key: key.clone(), payload: vec![0; bytes] }).collect();
+        commit.snapshots =
+            keys.iter().map(|key| PendingSnapshot { key: key.clone(), payload: vec![0; bytes] }).collect();
         commit
     }
 
