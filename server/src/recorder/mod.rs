@@ -423,8 +423,27 @@ fn with_wall_times(readings: Vec<ReadingRow>, steps: &[StepRow]) -> Vec<Reading>
 /// Appends a later commit of the same owner.
 fn merge(commit: &mut RunCommit, later: RunCommit) {
     debug_assert_eq!(commit.commit_number, later.after_commit, "an owner's commits follow each other");
-    commit.commit_number = later.commit_number;
-    for mark in later.marks {
+    // Taken apart so that a new field cannot be forgotten here.
+    let RunCommit {
+        run_id: _,
+        owner_epoch: _,
+        after_commit: _,
+        commit_number,
+        marks,
+        steps,
+        readings,
+        rollups,
+        events,
+        followers,
+        scalar_names,
+        snapshots,
+        layer_readings,
+        predictions,
+        dropped_predictions,
+        patch,
+    } = later;
+    commit.commit_number = commit_number;
+    for mark in marks {
         let same = |it: &&mut gradwatch_store::MarkMove| it.segment == mark.segment && it.shard == mark.shard;
         match commit.marks.iter_mut().find(same) {
             Some(earlier) => {
@@ -435,22 +454,22 @@ fn merge(commit: &mut RunCommit, later: RunCommit) {
             None => commit.marks.push(mark),
         }
     }
-    for snapshot in later.followers {
+    for snapshot in followers {
         commit.followers.retain(|it| (it.segment, &it.key) != (snapshot.segment, &snapshot.key));
         commit.followers.push(snapshot);
     }
-    commit.steps.extend(later.steps);
-    commit.readings.extend(later.readings);
-    commit.rollups.extend(later.rollups);
-    commit.events.extend(later.events);
-    commit.scalar_names.extend(later.scalar_names);
-    commit.snapshots.extend(later.snapshots);
-    commit.layer_readings.extend(later.layer_readings);
-    commit.predictions.extend(later.predictions);
-    commit.dropped_predictions.extend(later.dropped_predictions);
-    commit.patch.state = later.patch.state.or(commit.patch.state);
-    commit.patch.regime = later.patch.regime.or(commit.patch.regime);
-    commit.patch.last_step = later.patch.last_step.or(commit.patch.last_step);
-    commit.patch.last_seen_us = later.patch.last_seen_us.or(commit.patch.last_seen_us);
-    commit.patch.counters.add(&later.patch.counters);
+    commit.steps.extend(steps);
+    commit.readings.extend(readings);
+    commit.rollups.extend(rollups);
+    commit.events.extend(events);
+    commit.scalar_names.extend(scalar_names);
+    commit.snapshots.extend(snapshots);
+    commit.layer_readings.extend(layer_readings);
+    commit.predictions.extend(predictions);
+    commit.dropped_predictions.extend(dropped_predictions);
+    commit.patch.state = patch.state.or(commit.patch.state);
+    commit.patch.regime = patch.regime.or(commit.patch.regime);
+    commit.patch.last_step = patch.last_step.or(commit.patch.last_step);
+    commit.patch.last_seen_us = patch.last_seen_us.or(commit.patch.last_seen_us);
+    commit.patch.counters.add(&patch.counters);
 }

@@ -159,7 +159,8 @@ pub(crate) async fn large_payloads_come_back(store: AnyStore) {
     let mut commit = owned_layers(&store, 1).await;
     let key = layer(LayerInstrument::LearningCell, "blocks.0");
     let lengths = [0, 9 << 20, 5 << 20, 5 << 20, 1];
-    let payload = |number: u64, length| (0..length).map(|at| (at as u64 * (number + 7) >> 3) as u8).collect::<Vec<_>>();
+    let payload =
+        |number: u64, length| (0..length).map(|at| ((at as u64 * (number + 7)) >> 3) as u8).collect::<Vec<_>>();
     for (number, length) in (0..).zip(lengths) {
         commit.snapshots.push(snapshot(&key, 1, number, &payload(number, length)));
     }
