@@ -5,7 +5,7 @@
 //! weights. h_k is a directional curvature, not an eigenvalue of H. The instrument fits power laws between sigma_k, h_k
 //! and k: natural logarithms, plain least squares, no weights \[source\].
 //!
-//! [`gradient_directions`] and [`kronecker`] are what a client needs around its own Hessian-vector products; [`reading`]
+//! [`gradient_directions`] and [`kronecker()`] are what a client needs around its own Hessian-vector products; [`reading()`]
 //! is the instrument.
 
 mod directions;

@@ -7,3 +7,4 @@ mod stable;
 #[path = "../support/mod.rs"]
 mod support;
 mod undefined;
+mod zeta;

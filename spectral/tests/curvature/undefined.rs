@@ -164,11 +164,25 @@ fn a_level_has_a_slope_of_0_but_no_r2() {
     assert_eq!(level.reason, None);
     assert_eq!((level.exponent, level.exponent_r2, level.exponent_se), (Some(0.0), None, Some(0.0)));
     assert_eq!((level.hessian_decay, level.hessian_decay_r2), (Some(0.0), None));
-    // s < 1e-12.
     assert_eq!((level.transfer_error, level.transfer_null), (None, None));
     assert_eq!((level.r2_low, level.participation_zeta_ratio), (None, None));
     let same = reading(&snapshot(vec![2.0; 20], vec![1.0; 20]));
     assert_eq!((same.rank_decay, same.rank_decay_r2), (Some(0.0), None));
+}
+
+/// s < 1e-12: no share of it means anything.
+#[test]
+fn a_curvature_that_hardly_decays_has_no_transfer_error() {
+    let raised = |by: f64| {
+        let mut curvature = vec![0.3; 20];
+        curvature[0] *= 1.0 + by;
+        reading(&snapshot(falling(1.0), curvature))
+    };
+    let hardly = raised(1e-13);
+    assert!((1e-15..1e-12).contains(&hardly.hessian_decay.unwrap()), "{hardly:?}");
+    assert_eq!((hardly.reason, hardly.transfer_error, hardly.transfer_null), (None, None, None));
+    let little = raised(1e-9);
+    assert!(little.transfer_error.is_some() && little.transfer_null.is_some(), "{little:?}");
 }
 
 #[test]
