@@ -31,8 +31,8 @@ reading! {
         rank: u64, "count", Source, "Singular values above that cut.";
         rank_deficient: bool, "flag", Ours, "rank < width.";
         structural_correlation: f64, "1", Source, "Spearman correlation of lambda_min with sigma_min_kept^2 over the last 20 readings; predicted +1.";
-        count_slope: f64, "1", Ours, "Slope of logdet on ln lambda_min over the last 20 readings: the number of dead directions when the approach is aligned.";
-        count_gap: u64, "count", Ours, "Eigenvalues below the widest gap of the log spectrum; 0 when gap_nats < 2.";
+        count_slope: f64, "1", Ours, "Slope of logdet on ln lambda_min over the last 20 readings, broken when kept changes; at least 5, spanning 0.5: the number of dead directions when the approach is aligned.";
+        count_gap: u64, "count", Ours, "Eigenvalues below the widest gap in the lower three quarters of the log spectrum, floored at 1e-16 of the largest; 0 when gap_nats < 2.";
         gap_nats: f64, "nats", Ours, "Width of that gap.";
         gauge_removed: u64, "count", Ours, "Gauge directions that the client projected out.";
         few_samples: bool, "flag", Source, "n < 100 width: lambda_min is biased low.";

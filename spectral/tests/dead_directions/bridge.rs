@@ -111,6 +111,43 @@ fn identical_dead_weights_are_counted_by_logdet_and_not_by_lambda_min() {
     }
 }
 
+#[test]
+fn dead_weights_that_shrink_independently_are_counted_roughly() {
+    let (width, depth, t) = (20, 4, approaching());
+    for dead in 1..=4 {
+        let (inputs, targets) = data(2000, width, dead, 1.0);
+        let mut counts = Vec::new();
+        for seed in 0..5 {
+            let mut random = Random::new(100 + seed);
+            let level: Vec<f64> = (0..dead).map(|_| (0.5 * random.gaussian()).exp()).collect();
+            let mut histories = [(); 3].map(|()| History::default());
+            let mut slopes = [None; 3];
+            for t in &t {
+                let weights: Vec<f64> = level.iter().map(|c| c * t * (0.3 * random.gaussian()).exp()).collect();
+                let mut network = Network::bridge(width, depth, dead, *t);
+                for layer in &mut network.weights {
+                    for (i, weight) in (width - dead..).zip(&weights) {
+                        layer[i * width + i] = *weight;
+                    }
+                }
+                let pass = network.pass(&inputs, &targets);
+                for layer in 1..depth {
+                    let (gradients, activations) = (&pass.gradients[layer], &pass.activations[layer]);
+                    let mut reading = read(&of_samples(gradients, activations, width, BatchKind::Train));
+                    histories[layer - 1].complete(&mut reading);
+                    // The last that was said: the smallest weights may fall through the cut in the end.
+                    slopes[layer - 1] = reading.count_slope.or(slopes[layer - 1]);
+                }
+            }
+            counts.extend(slopes.map(|slope| slope.expect("nine readings")));
+        }
+        let mean = counts.iter().sum::<f64>() / counts.len() as f64;
+        let sd = (counts.iter().map(|count| (count - mean).powi(2)).sum::<f64>() / counts.len() as f64).sqrt();
+        println!("dead {dead}: count_slope {mean:.2} ± {sd:.2}");
+        assert_near(mean, dead as f64, 0.5, "count_slope");
+    }
+}
+
 /// Without t: trained networks in random bases, where slopes fail.
 fn trained_counts(is_tanh: bool) {
     const WIDTH: usize = 8;
@@ -127,11 +164,19 @@ fn trained_counts(is_tanh: bool) {
             let scale = 0.9 / (WIDTH as f64).sqrt();
             let weights = (0..3).map(|_| random.gaussians(WIDTH * WIDTH).iter().map(|w| scale * w).collect()).collect();
             let mut network = Network { width: WIDTH, weights, is_tanh };
-            network.train(&inputs, &targets, 1500);
-            let pass = network.pass(&inputs, &targets);
-            let reading = read(&of_samples(&pass.gradients[1], &pass.activations[1], WIDTH, BatchKind::Train));
+            let mut history = History::default();
+            let mut reading = DeadDirectionsReading::default();
+            for _ in 0..20 {
+                network.train(&inputs, &targets, 75);
+                let pass = network.pass(&inputs, &targets);
+                reading = read(&of_samples(&pass.gradients[1], &pass.activations[1], WIDTH, BatchKind::Train));
+                history.complete(&mut reading);
+            }
             let gap = reading.gap_nats.expect("width 8");
-            println!("tanh {is_tanh} dead {dead} seed {seed}: count {:?}, gap {gap:.2} nats", reading.count_gap);
+            println!(
+                "tanh {is_tanh} dead {dead} seed {seed}: count {:?}, gap {gap:.2} nats, slope {:.2?}, correlation {:.2?}",
+                reading.count_gap, reading.count_slope, reading.structural_correlation
+            );
             assert_eq!(reading.count_gap, Some(dead as u64), "tanh {is_tanh}, seed {seed}, gap {gap}");
             assert!(if dead == 0 { gap < 1.0 } else { gap > 2.0 }, "dead {dead}, gap {gap}");
         }

@@ -4,6 +4,7 @@
 mod bridge;
 mod history;
 mod network;
+mod null;
 mod oracle;
 mod readings;
 mod refusals;
