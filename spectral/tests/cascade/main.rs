@@ -7,6 +7,7 @@ mod reading;
 #[path = "../support/mod.rs"]
 mod support;
 mod windows;
+mod xor;
 
 use gradwatch_spectral::cascade::{CascadeSnapshot, windows as windows_of};
 use half::f16;
