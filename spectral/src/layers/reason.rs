@@ -27,5 +27,13 @@ super::field::words! {
         DuplicateSingularValues => "duplicate_singular_values",
         /// Fewer samples than the layer is wide (n < width): its Gram matrix cannot have full rank.
         TooFewSamples => "too_few_samples",
+        /// Lengths that contradict each other: a list or matrix is not of the size that the others give it.
+        Mismatched => "mismatched",
+        /// More than the instrument takes.
+        TooLarge => "too_large",
+        /// No atom holds 2 % of the block: what it computes is spread over more than 50 neurons.
+        NoAtoms => "no_atoms",
+        /// Fewer than 300 neurons: no moment order.
+        TooFewNeurons => "too_few_neurons",
     }
 }
