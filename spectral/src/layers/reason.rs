@@ -37,5 +37,13 @@ super::field::words! {
         TooFewWidths => "too_few_widths",
         /// The fit explains less than nine tenths of the variance (R^2 < 0.9).
         PoorFit => "poor_fit",
+        /// Lengths that contradict each other: a list or matrix is not of the size that the others give it.
+        Mismatched => "mismatched",
+        /// More than the instrument takes.
+        TooLarge => "too_large",
+        /// No atom holds 2 % of the block: what it computes is spread over more than 50 neurons.
+        NoAtoms => "no_atoms",
+        /// Fewer than 300 neurons: no moment order.
+        TooFewNeurons => "too_few_neurons",
     }
 }
