@@ -8,6 +8,7 @@ use gradwatch_spectral::{
     curvature::{self, CurvatureSnapshot, Kronecker},
     dead_directions::{self, BatchKind, DeadDirectionsSnapshot, Spectrum},
     layers::{FieldValue, LayerInstrument, LayerReading, Reason},
+    learning_cell::{self, LearningCellSnapshot, ProbeBatch},
 };
 use gradwatch_store::LayerSpec;
 use half::f16;
@@ -40,6 +41,9 @@ fn read(layer: &LayerSpec, body: Body) -> Option<LayerReading> {
         }
         (Body::DeadDirections(wire), LayerInstrument::DeadDirections) => {
             LayerReading::DeadDirections(dead_directions::reading(&dead_directions(wire, layer.width?)?))
+        }
+        (Body::LearningCell(wire), LayerInstrument::LearningCell) => {
+            LayerReading::LearningCell(learning_cell::reading(&learning_cell(&wire, layer)?))
         }
         _ => return None,
     })
@@ -91,6 +95,17 @@ fn dead_directions(wire: v1::DeadDirectionsSnapshot, width: u32) -> Option<DeadD
         batch,
         is_float32: wire.is_float32,
         gauge_removed: wire.gauge_removed,
+    })
+}
+
+fn learning_cell(wire: &v1::LearningCellSnapshot, layer: &LayerSpec) -> Option<LearningCellSnapshot> {
+    let (inputs, targets) = (floats(&wire.probe_inputs_f32)?, floats(&wire.probe_targets_f32)?);
+    Some(LearningCellSnapshot {
+        outer: floats(&wire.outer_f32)?,
+        inner: floats(&wire.inner_f32)?,
+        width: layer.width? as usize,
+        activation: layer.activation?,
+        probe: (!inputs.is_empty()).then_some(ProbeBatch { inputs, targets }),
     })
 }
 
