@@ -96,9 +96,10 @@ fn one_version_each() -> Result<()> {
 }
 
 /// Benchmarks of one crate, by package.
-const BENCHES_OF_A_CRATE: [(&str, &str); 4] = [
+const BENCHES_OF_A_CRATE: [(&str, &str); 5] = [
     ("gradwatch-spectral", "sketch"),
     ("gradwatch-spectral", "edge"),
+    ("gradwatch-spectral", "false_alarms"),
     ("gradwatch-store", "commit"),
     ("gradwatch-tests", "submit"),
 ];

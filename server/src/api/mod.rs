@@ -9,6 +9,7 @@ mod events;
 mod groups;
 mod health;
 mod labels;
+mod layer_message;
 mod message;
 mod metric;
 mod openapi;

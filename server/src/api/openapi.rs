@@ -13,6 +13,7 @@ use utoipa::{
 
 use super::{
     events, groups, health,
+    layer_message::LayerReadingMessage,
     message::{ReadingMessage, RunMessage},
     overview,
     params::Query,
@@ -54,7 +55,7 @@ use crate::error::{ErrorCode, Problem};
     ),
     modifiers(&BearerToken),
     security(("token" = [])),
-    components(schemas(Problem, ReadingMessage, RunMessage)),
+    components(schemas(Problem, ReadingMessage, LayerReadingMessage, RunMessage)),
     tags(
         (name = "runs", description = "Training jobs and their attempts"),
         (name = "readings", description = "What was recorded, by step"),

@@ -70,8 +70,9 @@ impl RegimeDetector {
         } else {
             Regime::Forgetting
         };
-        self.confirm(class, value, config);
-        let enough = self.run.len() >= config.confirm_readings as usize;
+        let needed = (config.confirm_readings as usize).max(share_of(window, config.confirm_windows));
+        self.confirm(class, value, needed);
+        let enough = self.run.len() >= needed;
         if enough && class != self.regime {
             // The boundary between the old and the new regime; the upper one when both were passed at once.
             let upper = class == Regime::Forgetting || (self.regime, class) == (Regime::Forgetting, Regime::Transition);
@@ -87,12 +88,12 @@ impl RegimeDetector {
     }
 
     /// Counts readings in a row of one class.
-    fn confirm(&mut self, class: Regime, value: f64, config: &RegimeConfig) {
+    fn confirm(&mut self, class: Regime, value: f64, needed: usize) {
         if self.candidate != Some(class) {
             self.candidate = Some(class);
             self.run.clear();
         }
-        if self.run.len() >= config.confirm_readings as usize {
+        if self.run.len() >= needed {
             self.run.remove(0);
         }
         self.run.push(value);

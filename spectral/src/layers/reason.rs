@@ -17,7 +17,9 @@ super::field::words! {
         Negative => "negative",
         /// Every value that matters is zero.
         AllZero => "all_zero",
-        /// Fewer than 4,096 gradient entries: no window can be cut.
+        /// The parts of the snapshot do not fit together, or have lengths that the instrument is not defined for.
+        Malformed => "malformed",
+        /// Fewer than 4,096 gradient entries: no window can be cut. Of a whole gradient: fewer than 3, no graph.
         TooSmall => "too_small",
         /// The threshold is 0: more than nine tenths of the gradient's entries are.
         Degenerate => "degenerate",
@@ -29,9 +31,19 @@ super::field::words! {
         DuplicateSingularValues => "duplicate_singular_values",
         /// Fewer samples than the layer is wide (n < width): its Gram matrix cannot have full rank.
         TooFewSamples => "too_few_samples",
-        /// Parts of the snapshot do not fit together: their lengths differ.
-        Malformed => "malformed",
         /// Fewer than 5 directions with positive curvature and positive Kronecker factors: no accounting of the exponent.
         TooFewKroneckerDirections => "too_few_kronecker_directions",
+        /// Fewer than 4 widths: no slope over widths.
+        TooFewWidths => "too_few_widths",
+        /// The fit explains less than nine tenths of the variance (R^2 < 0.9).
+        PoorFit => "poor_fit",
+        /// Lengths that contradict each other: a list or matrix is not of the size that the others give it.
+        Mismatched => "mismatched",
+        /// More than the instrument takes.
+        TooLarge => "too_large",
+        /// No atom holds 2 % of the block: what it computes is spread over more than 50 neurons.
+        NoAtoms => "no_atoms",
+        /// Fewer than 300 neurons: no moment order.
+        TooFewNeurons => "too_few_neurons",
     }
 }

@@ -1,0 +1,25 @@
+//! The rules that are compared.
+
+use gradwatch_spectral::detectors::DetectorConfig;
+
+/// Places of the sets of rules in every list of them.
+pub(crate) const SHIPPED: usize = 0;
+pub(crate) const FIRST: usize = 1;
+
+/// What a server does that is told nothing else.
+pub(crate) fn shipped() -> DetectorConfig {
+    DetectorConfig::default()
+}
+
+/// The rules as they were first designed, on these same families: the defaults differ in these thresholds alone.
+pub(crate) fn first() -> DetectorConfig {
+    let mut rules = DetectorConfig::default();
+    rules.regime.confirm_windows = 0.0;
+    rules.regime.spread_factor = 4.0;
+    rules.regime.transition_ratio_max = 8.0;
+    rules.gap.sudden_ratio = rules.gap.ratio;
+    rules.position.margin = 1.25;
+    rules.rotation.stood_out_windows = 0.0;
+    rules.spike.ratio = 1.0;
+    rules
+}
