@@ -3,8 +3,8 @@
 //!
 //! What a feature has beyond the last degree is put at the next degree of the same parity. So every norm is exact, the
 //! kernel stays positive semidefinite, and what is wrong lies between features whose directions nearly, but not quite,
-//! agree: at most 2.1e−4 of the product of the norms for ReLU, less than 1e−8 for smooth activations and ‖w‖ ≤ 2. Joins and
-//! the energy of f are read off it; ranks and depths, which need more, are not.
+//! agree: at most 2e−5 of the product of the norms for ReLU, 2e−9 for smooth activations and ‖w‖ ≤ 2, 6e−3 for steps as steep
+//! as ‖w‖ = 20. Joins and the energy of f are read off it; ranks and depths, which need more, are not.
 
 use std::sync::LazyLock;
 
@@ -245,13 +245,13 @@ mod tests {
         for act in Activation::ALL {
             let mut worst: f64 = 0.0;
             for (s, t) in [(0.3, 0.3), (0.5, 2.0), (1.0, 1.5), (2.0, 2.0)] {
-                for i in -200..=200 {
-                    let (series, closed) = series_product(*act, s, t, f64::from(i) / 200.0);
+                for i in -1000..=1000 {
+                    let (series, closed) = series_product(*act, s, t, f64::from(i) / 1000.0);
                     worst = worst.max((series - closed).abs());
                 }
             }
             println!("{act}: {worst:e}");
-            let stated = if *act == Activation::Relu { 2.1e-4 } else { 1e-8 };
+            let stated = if *act == Activation::Relu { 2e-5 } else { 2e-9 };
             assert!(worst < stated, "{act}: {worst}");
         }
     }
@@ -260,14 +260,14 @@ mod tests {
     fn steep_steps_keep_their_norm_and_stay_close() {
         for act in [Activation::Tanh, Activation::Silu, Activation::Erf] {
             let mut worst: f64 = 0.0;
-            for i in -200..=200 {
-                let (series, closed) = series_product(act, 20.0, 20.0, f64::from(i) / 200.0);
+            for i in -1000..=1000 {
+                let (series, closed) = series_product(act, 20.0, 20.0, f64::from(i) / 1000.0);
                 worst = worst.max((series - closed).abs());
             }
             println!("{act} at 20: {worst:e}");
             let (series, closed) = series_product(act, 20.0, 20.0, 1.0);
             assert!((series - 1.0).abs() < 1e-12 && (closed - 1.0).abs() < 1e-12, "{act}: {series} {closed}");
-            assert!(worst < 0.02, "{act}: {worst}");
+            assert!(worst < 6e-3, "{act}: {worst}");
         }
     }
 }
