@@ -23,7 +23,7 @@ pub struct LayerFollowers {
 /// What is kept of the readings of one instrument.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum State {
-    Cascade(CascadeShifts),
+    Cascade(Box<CascadeShifts>),
     Curvature(ExponentShift),
     DeadDirections(CountChange),
     LearningCell,
@@ -33,7 +33,7 @@ impl LayerFollowers {
     /// Followers of a layer's readings. `config` is taken as valid, see [`DetectorConfig::validate`].
     pub fn new(instrument: LayerInstrument, config: &DetectorConfig) -> Self {
         let state = match instrument {
-            LayerInstrument::Cascade => State::Cascade(CascadeShifts::default()),
+            LayerInstrument::Cascade => State::Cascade(Box::default()),
             LayerInstrument::Curvature => State::Curvature(ExponentShift::default()),
             LayerInstrument::DeadDirections => State::DeadDirections(CountChange::default()),
             LayerInstrument::LearningCell => State::LearningCell,

@@ -335,13 +335,13 @@ fn a_small_gap_has_to_outlast_the_window() {
     assert!(run(1.1 * 1.9, 30).is_empty());
 }
 
-/// 0.35 of a long window confirms a regime.
+/// Half of a long window confirms a regime.
 #[test]
 fn long_windows_take_longer_to_confirm_a_regime() {
     let mut config = DetectorConfig::default();
     let readings = with_dk((0..80).map(|t| wobble(t) * if t >= 50 { 20.0 } else { 1.0 }));
     let entered = |config: &DetectorConfig| regimes(&follow(&readings, 20, config))[1];
-    assert_eq!(entered(&config), (56, Regime::Transition));
+    assert_eq!(entered(&config), (59, Regime::Transition));
     config.regime.confirm_windows = 0.0;
     assert_eq!(entered(&config), (52, Regime::Transition));
 }

@@ -15,8 +15,6 @@ pub(crate) fn shipped() -> DetectorConfig {
 pub(crate) fn first() -> DetectorConfig {
     let mut rules = DetectorConfig::default();
     rules.regime.confirm_windows = 0.0;
-    rules.regime.spread_factor = 4.0;
-    rules.regime.transition_ratio_max = 8.0;
     rules.gap.sudden_ratio = rules.gap.ratio;
     rules.position.margin = 1.25;
     rules.rotation.stood_out_windows = 0.0;
