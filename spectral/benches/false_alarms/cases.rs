@@ -103,7 +103,7 @@ impl Change {
             Self::Joins(snr) => {
                 add(row, snr, first);
                 if after {
-                    add(row, if update % 2 == 0 { snr } else { -snr }, second);
+                    add(row, if update.is_multiple_of(2) { snr } else { -snr }, second);
                 }
             }
             Self::Turns { from, .. } if !after => add(row, from, first),
