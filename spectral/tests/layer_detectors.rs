@@ -79,7 +79,7 @@ fn a_shift_of_phi_fires_at_its_third_reading_and_arms_again() {
     assert_eq!(evidence.quantity, "cascade.phi");
     let (reference, spread) = (evidence.reference.expect("a median"), evidence.spread.expect("a spread"));
     assert_close(reference, 0.14, 0.02, "median of the past");
-    assert_close(evidence.threshold, 5.0 * spread, 1e-12, "five spreads");
+    assert_close(evidence.threshold, 4.5 * spread, 1e-12, "4.5 spreads");
     assert!(evidence.values.iter().all(|x| x - reference > evidence.threshold));
 }
 
