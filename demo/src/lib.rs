@@ -16,19 +16,27 @@
 
 mod adam;
 mod config;
+#[cfg(test)]
+mod dense;
+mod evaluation;
+mod hessian;
 mod network;
 mod random;
 mod report;
 mod rest;
 mod run;
+mod snapshots;
 mod streamed;
 mod table;
 mod training;
+mod xor;
 
 pub use config::{ConfigError, TrainingConfig};
 pub use gradwatch_rest::RestError;
 pub use report::{DemoReport, EdgeView, EventView, RunReport};
 pub use run::{DemoError, PROJECT, Server, run};
+pub use snapshots::Snapshots;
 pub use streamed::JobError;
 pub use table::{AdditionTable, Pair};
 pub use training::{EpochReport, ModularAddition};
+pub use xor::{Xor, XorReport};
