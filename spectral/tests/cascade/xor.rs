@@ -1,4 +1,5 @@
-//! XOR on perceptrons of several widths: the direction of the papers' result, never their levels.
+//! XOR on perceptrons of several widths: the direction of the papers' result, never their levels. It holds for tanh and
+//! squared error; with ReLU and cross-entropy the dimension is above 1 on both sides of the step, in windows like these.
 
 use gradwatch_spectral::cascade::{FleetPoint, fleet_dimension, whole_cascade};
 
