@@ -105,3 +105,75 @@ fn learning_cell(evaluation: &Evaluation<'_>) -> LearningCellSnapshot {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ModularAddition, TrainingConfig, dense};
+
+    fn snapshots() -> (ModularAddition, Snapshots) {
+        let config = TrainingConfig { modulus: 13, train_pairs: 120, width: 24, epochs: 20, ..Default::default() };
+        let mut job = ModularAddition::new(config).unwrap();
+        while !job.is_finished() {
+            job.epoch();
+        }
+        let snapshots = job.snapshots();
+        (job, snapshots)
+    }
+
+    /// f by its definition on the probe is the network's output for the answer.
+    #[test]
+    fn the_learning_cell_computes_the_output_for_the_answer() {
+        let (job, snapshots) = snapshots();
+        let cell = snapshots.learning_cell;
+        let probe = cell.probe.unwrap();
+        let (hidden, output) = (dense::float64(job.hidden()), dense::float64(job.output()));
+        let pairs: Vec<&Pair> = job.table().train().iter().step_by(PROBE_EVERY).collect();
+        assert_eq!((probe.targets.len(), cell.outer.len(), cell.width), (pairs.len(), 24, 26));
+        for ((inputs, target), pair) in probe.inputs.chunks(cell.width).zip(probe.targets).zip(pairs) {
+            let dot = |weights: &[f32]| weights.iter().zip(inputs).map(|(w, x)| f64::from(w * x)).sum::<f64>();
+            let terms = cell.inner.chunks(cell.width).zip(&cell.outer);
+            let f = terms.map(|(inner, outer)| f64::from(*outer) * dot(inner).powi(2)).sum::<f64>() / 24.0;
+            let expected = dense::outputs(&hidden, &output, 13, *pair)[LEARNING_CELL_ANSWER];
+            assert!((f - expected).abs() < 1e-5, "{pair:?}: {f} instead of {expected}");
+            let is_answer = pair.sum(13) == LEARNING_CELL_ANSWER;
+            assert_eq!(target > 0.5, is_answer);
+        }
+    }
+
+    #[test]
+    fn the_dead_directions_spectrum_holds_the_samples_energy() {
+        let (job, Snapshots { dead_directions, .. }) = snapshots();
+        let GramSpectrum::Eigenvalues(eigenvalues) = &dead_directions.spectrum else { panic!("eigenvalues") };
+        assert_eq!((eigenvalues.len(), dead_directions.width, dead_directions.samples), (24, 24, 120));
+        assert_eq!(dead_directions.singular_values.len(), 24);
+        // Traces: the mean square of a sample's gradient by differences, and of its activations.
+        const STEP: f64 = 1e-5;
+        let (hidden, output) = (dense::float64(job.hidden()), dense::float64(job.output()));
+        let (mut gradients, mut activations) = (0.0, 0.0);
+        for &pair in job.table().train() {
+            for unit in 0..24 {
+                let loss = |change: f64| {
+                    let mut moved = hidden.clone();
+                    moved[pair.a * 24 + unit] += change;
+                    dense::loss(&moved, &output, 13, &[pair])
+                };
+                gradients += ((loss(STEP) - loss(-STEP)) / (2.0 * STEP)).powi(2) / 120.0;
+                activations += (hidden[pair.a * 24 + unit] + hidden[(13 + pair.b) * 24 + unit]).powi(4);
+            }
+        }
+        let trace: f64 = eigenvalues.iter().sum();
+        assert!((trace / gradients - 1.0).abs() < 1e-6, "{trace} instead of {gradients}");
+        let energy: f64 = dead_directions.singular_values.iter().map(|sigma| sigma * sigma).sum();
+        assert!((energy / activations - 1.0).abs() < 1e-9, "{energy} instead of {activations}");
+    }
+
+    #[test]
+    fn weights_that_are_not_finite_stop_nothing() {
+        let (mut weights, table) = dense::instance(24);
+        weights.output.fill(f32::INFINITY);
+        let snapshots = Snapshots::take(&weights, table.train());
+        assert!(snapshots.hidden_curvature.sigma.iter().any(|sigma| !sigma.is_finite()));
+        assert!(snapshots.output_gradient.iter().any(|gradient| !gradient.is_finite()));
+    }
+}
