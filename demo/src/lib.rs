@@ -1,6 +1,7 @@
 //! A real training job small enough for a laptop CPU: a quadratic two-layer network learns addition modulo M from part of
 //! the addition table. With weight decay it *groks* (it first memorises, then suddenly generalises); without, it only
 //! memorises. The task and network are those of Gromov, "Grokking modular arithmetic" (arXiv:2301.02679).
+//! Beside it stands the XOR family, networks of eight widths that are so small that their whole gradient can be watched.
 //!
 //! ```
 //! use gradwatch_demo::{ModularAddition, TrainingConfig};
