@@ -14,7 +14,7 @@ use crate::{evaluation::Evaluation, hessian::Spectrum, network::Weights, table::
 const DIRECTIONS: usize = 20;
 /// How many units of the hidden layer are watched for dead directions. All of them would cost seconds a snapshot, and their
 /// Gram matrix could not have full rank on the training pairs.
-const DEAD_DIRECTIONS_UNITS: usize = 512;
+const DEAD_DIRECTIONS_UNITS: usize = 256;
 /// The answer whose output is the learning cell's f.
 const LEARNING_CELL_ANSWER: usize = 0;
 /// Every how manieth training pair is a probe of the learning cell.
@@ -32,7 +32,7 @@ pub struct Snapshots {
     pub hidden_curvature: CurvatureSnapshot,
     /// Curvature along the gradient's directions, of V.
     pub output_curvature: CurvatureSnapshot,
-    /// Per-sample gradients to W x, and activations (W x)², of the first 512 hidden units.
+    /// Per-sample gradients to W x, and activations (W x)², of the first 256 hidden units.
     pub dead_directions: DeadDirectionsSnapshot,
     /// The network's output for the answer 0, which is a two-layer block: with N units and v_i the unit's weight to that
     /// output less its mean weight to all outputs (which the network takes off), f(x) = (1/N) Σ N v_i (w_i·x)².
