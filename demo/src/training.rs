@@ -101,7 +101,7 @@ impl ModularAddition {
     }
 
     /// What the layer instruments read, at the present weights and on all pairs that are trained on. Costs about as much as
-    /// 20 epochs.
+    /// 10 epochs.
     pub fn snapshots(&self) -> Snapshots {
         Snapshots::take(&self.weights, self.table.train())
     }
