@@ -1,6 +1,7 @@
 //! A real training job small enough for a laptop CPU: a quadratic two-layer network learns addition modulo M from part of
 //! the addition table. With weight decay it *groks* (it first memorises, then suddenly generalises); without, it only
 //! memorises. The task and network are those of Gromov, "Grokking modular arithmetic" (arXiv:2301.02679).
+//! Beside it stands the XOR family, networks of eight widths that are so small that their whole gradient can be watched.
 //!
 //! ```
 //! use gradwatch_demo::{ModularAddition, TrainingConfig};
@@ -16,19 +17,27 @@
 
 mod adam;
 mod config;
+#[cfg(test)]
+mod dense;
+mod evaluation;
+mod hessian;
 mod network;
 mod random;
 mod report;
 mod rest;
 mod run;
+mod snapshots;
 mod streamed;
 mod table;
 mod training;
+mod xor;
 
 pub use config::{ConfigError, TrainingConfig};
 pub use gradwatch_rest::RestError;
 pub use report::{DemoReport, EdgeView, EventView, RunReport};
 pub use run::{DemoError, PROJECT, Server, run};
+pub use snapshots::Snapshots;
 pub use streamed::JobError;
 pub use table::{AdditionTable, Pair};
 pub use training::{EpochReport, ModularAddition};
+pub use xor::{Xor, XorReport};

@@ -229,42 +229,19 @@ fn columns_mut(scratch: &mut [f32], rows: usize, count: usize) -> MatMut<'_, f32
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dense::{self, MODULUS, float64};
     use crate::table::AdditionTable;
 
-    const MODULUS: usize = 13;
     const WIDTH: usize = 6;
 
-    /// More pairs than fit one block, so that what is added up over blocks is tested too.
     fn instance() -> (Weights, AdditionTable) {
-        let mut random = SplitMix64::new(11);
-        let table = AdditionTable::draw(MODULUS, 150, &mut random);
+        let (weights, table) = dense::instance(WIDTH);
         assert!(table.train().len() > BLOCK);
-        (Weights::random(MODULUS, WIDTH, &mut random), table)
-    }
-
-    /// The centred outputs for one pair by the definition, in float64: x is written out and multiplied densely.
-    fn dense_outputs(hidden: &[f64], output: &[f64], pair: Pair) -> Vec<f64> {
-        let mut x = vec![0.0; 2 * MODULUS];
-        x[pair.a] = 1.0;
-        x[MODULUS + pair.b] = 1.0;
-        let unit = |h: usize| (0..2 * MODULUS).map(|i| hidden[i * WIDTH + h] * x[i]).sum::<f64>();
-        let squares: Vec<f64> = (0..WIDTH).map(|h| unit(h).powi(2)).collect();
-        let y: Vec<f64> = (0..MODULUS).map(|c| (0..WIDTH).map(|h| output[c * WIDTH + h] * squares[h]).sum()).collect();
-        let mean = y.iter().sum::<f64>() / MODULUS as f64;
-        y.iter().map(|y| y - mean).collect()
+        (weights, table)
     }
 
     fn dense_loss(hidden: &[f64], output: &[f64], pairs: &[Pair]) -> f64 {
-        let squared_error = |&pair: &Pair| {
-            let target = |c: usize| f64::from(u8::from(c == pair.sum(MODULUS))) - 1.0 / MODULUS as f64;
-            let y = dense_outputs(hidden, output, pair);
-            y.iter().enumerate().map(|(c, y)| (y - target(c)).powi(2)).sum::<f64>()
-        };
-        pairs.iter().map(squared_error).sum::<f64>() / pairs.len() as f64
-    }
-
-    fn float64(values: &[f32]) -> Vec<f64> {
-        values.iter().map(|&value| f64::from(value)).collect()
+        dense::loss(hidden, output, MODULUS, pairs)
     }
 
     /// Central differences of `loss` at `point`.
@@ -308,7 +285,7 @@ mod tests {
         let mut network = Network::new(Arch::new(), MODULUS, WIDTH);
         let hits = |pairs: &[Pair]| {
             let hit = |pair: &&Pair| {
-                let y = dense_outputs(&hidden, &output, **pair);
+                let y = dense::outputs(&hidden, &output, MODULUS, **pair);
                 y.iter().all(|&other| other <= y[pair.sum(MODULUS)])
             };
             pairs.iter().filter(hit).count()

@@ -6,6 +6,7 @@ use crate::adam::Adam;
 use crate::config::{ConfigError, TrainingConfig};
 use crate::network::{Network, Weights};
 use crate::random::SplitMix64;
+use crate::snapshots::Snapshots;
 use crate::table::AdditionTable;
 
 /// What one epoch says about itself.
@@ -97,6 +98,12 @@ impl ModularAddition {
     /// The output layer's weights V, M × width: the weight from unit h to output c is at `c * width + h`.
     pub fn output(&self) -> &[f32] {
         &self.weights.output
+    }
+
+    /// What the layer instruments read, at the present weights and on all pairs that are trained on. Costs about as much as
+    /// 10 epochs.
+    pub fn snapshots(&self) -> Snapshots {
+        Snapshots::take(&self.weights, self.table.train())
     }
 
     /// Which pairs are trained on and which are held out.
