@@ -82,6 +82,7 @@ CREATE TABLE curvature_readings (
     phi_slope                DOUBLE PRECISION,
     chi_slope                DOUBLE PRECISION,
     exponent_common          DOUBLE PRECISION,
+    concentration            DOUBLE PRECISION,
     participation            DOUBLE PRECISION,
     participation_zeta_ratio DOUBLE PRECISION,
     participation_gradient   DOUBLE PRECISION,

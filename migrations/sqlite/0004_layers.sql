@@ -76,6 +76,7 @@ CREATE TABLE curvature_readings (
     phi_slope                ANY,
     chi_slope                ANY,
     exponent_common          ANY,
+    concentration            ANY,
     participation            ANY,
     participation_zeta_ratio ANY,
     participation_gradient   ANY,

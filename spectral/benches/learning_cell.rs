@@ -42,33 +42,49 @@ fn snapshot(
     LearningCellSnapshot { outer, inner, width, activation, probe: (inputs > 0).then_some(probe) }
 }
 
-/// Median milliseconds of a reading.
-fn median_ms(snapshot: &LearningCellSnapshot, rounds: usize) -> f64 {
-    black_box(reading(snapshot));
-    let mut times: Vec<f64> = (0..rounds)
-        .map(|_| {
-            let start = Instant::now();
-            black_box(reading(black_box(snapshot)));
-            start.elapsed().as_secs_f64() * 1e3
-        })
-        .collect();
+/// Milliseconds that this thread was on a processor (Linux): what a reading costs also on a machine that does other work.
+fn thread_cpu_ms() -> Option<f64> {
+    let schedule = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(schedule.split_whitespace().next()?.parse::<f64>().ok()? / 1e6)
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }
 
+/// Median milliseconds of a reading, by the clock and on the processor.
+fn measure(snapshot: &LearningCellSnapshot, rounds: usize) -> (f64, Option<f64>) {
+    black_box(reading(snapshot));
+    let (mut clock, mut processor) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let (start, cpu_start) = (Instant::now(), thread_cpu_ms());
+        black_box(reading(black_box(snapshot)));
+        clock.push(start.elapsed().as_secs_f64() * 1e3);
+        processor.extend(thread_cpu_ms().zip(cpu_start).map(|(end, start)| end - start));
+    }
+    (median(clock), (processor.len() == rounds).then(|| median(processor)))
+}
+
 fn main() {
-    println!("{:>8} {:>6} {:>6} {:>11} {:>7} {:>10}", "act", "N", "width", "directions", "probe", "median_ms");
+    println!(
+        "{:>8} {:>6} {:>6} {:>11} {:>7} {:>10} {:>14}",
+        "act", "N", "width", "directions", "probe", "median_ms", "median_cpu_ms"
+    );
     let mut records = Vec::new();
     for (neurons, inputs) in [(2048, 0), (8192, 0), (2048, 1024)] {
         for activation in [Activation::Tanh, Activation::Relu, Activation::Silu] {
             for (width, directions) in [(8, 0), (8, 3), (64, 0), (64, 3)] {
                 let rounds = if neurons > 2048 { 3 } else { 9 };
-                let median = median_ms(&snapshot(activation, neurons, width, directions, inputs), rounds);
+                let (clock, cpu) = measure(&snapshot(activation, neurons, width, directions, inputs), rounds);
                 let activation = activation.as_str();
-                println!("{activation:>8} {neurons:>6} {width:>6} {directions:>11} {inputs:>7} {median:>10.1}");
+                let shown = cpu.map_or("-".into(), |cpu| format!("{cpu:.1}"));
+                println!(
+                    "{activation:>8} {neurons:>6} {width:>6} {directions:>11} {inputs:>7} {clock:>10.1} {shown:>14}"
+                );
                 records.push(serde_json::json!({
                     "bench": "learning_cell.reading", "activation": activation, "neurons": neurons, "width": width,
-                    "directions": directions, "probe": inputs, "median_ms": median,
+                    "directions": directions, "probe": inputs, "median_ms": clock, "median_cpu_ms": cpu,
                 }));
             }
         }

@@ -72,7 +72,7 @@ pub fn fleet_dimension(points: &[FleetPoint]) -> FleetDimension {
         return refused(Reason::NonFinite);
     }
     if points.iter().any(|point| point.parameters == 0) {
-        return refused(Reason::Malformed);
+        return refused(Reason::Inconsistent);
     }
     let widths = by_width(points);
     let means: Vec<f64> = widths.iter().map(|width| mean(&width.runs)).collect();

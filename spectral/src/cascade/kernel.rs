@@ -106,6 +106,7 @@ impl Relaxation {
                 }
             }
         }
+        // Either way the next frontier is ascending: the sites over the threshold are exactly those that crossed it.
         if self.next.len() * DENSE > self.loads.len() {
             self.next.clear();
             self.next.extend((0u32..).zip(&self.loads).filter(|(_, load)| **load >= threshold).map(|(site, _)| site));

@@ -65,10 +65,10 @@ fn read_windows(windows: &[Vec<f64>], reading: &mut CascadeReading) -> Result<()
     let threshold = threshold(&values)?;
     let length = windows[0].len();
     if windows.iter().any(|window| window.len() != length) {
-        return Err(Reason::Malformed);
+        return Err(Reason::Inconsistent);
     }
     let layout =
-        NestLayout::of(length).ok_or(if length < WINDOW_VALUES { Reason::TooSmall } else { Reason::Malformed })?;
+        NestLayout::of(length).ok_or(if length < WINDOW_VALUES { Reason::TooSmall } else { Reason::Inconsistent })?;
 
     let found = nest(&values, layout, threshold);
     let dimension = |nest: &Nest| 1.0 + nest.slope - layout.null_slope;

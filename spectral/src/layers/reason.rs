@@ -11,14 +11,12 @@ super::field::words! {
         Empty => "empty",
         /// The snapshot holds NaN or infinity.
         NonFinite => "non_finite",
-        /// The snapshot contradicts itself: lists whose lengths do not fit, a Gram matrix that is not symmetric.
+        /// The snapshot contradicts itself or its instrument: lengths that do not fit, a Gram matrix that is not symmetric.
         Inconsistent => "inconsistent",
         /// A value that cannot be negative is.
         Negative => "negative",
         /// Every value that matters is zero.
         AllZero => "all_zero",
-        /// The parts of the snapshot do not fit together, or have lengths that the instrument is not defined for.
-        Malformed => "malformed",
         /// Fewer than 4,096 gradient entries: no window can be cut. Of a whole gradient: fewer than 3, no graph.
         TooSmall => "too_small",
         /// The threshold is 0: more than nine tenths of the gradient's entries are.
@@ -37,8 +35,6 @@ super::field::words! {
         TooFewWidths => "too_few_widths",
         /// The fit explains less than nine tenths of the variance (R^2 < 0.9).
         PoorFit => "poor_fit",
-        /// Lengths that contradict each other: a list or matrix is not of the size that the others give it.
-        Mismatched => "mismatched",
         /// More than the instrument takes.
         TooLarge => "too_large",
         /// No atom holds 2 % of the block: what it computes is spread over more than 50 neurons.

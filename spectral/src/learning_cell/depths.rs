@@ -48,10 +48,8 @@ pub(super) fn depths(activation: Activation, weights: &[&[f32]]) -> Depths {
     let mut truncated = Mat::<f64>::zeros(count, count);
     let mut depths = Depths { orbit: None, variety: None };
     for degree in 0..DEGREES {
-        let term = |i: usize, j: usize| {
-            coefficients[i][degree] * coefficients[j][degree] * cosines[(i, j)].powi(degree as i32)
-        };
-        truncated += symmetric(count, term);
+        let parts: Vec<f64> = coefficients.iter().map(|row| row[degree]).collect();
+        truncated += symmetric(count, |i, j| parts[i] * parts[j] * cosines[(i, j)].powi(degree as i32));
         let all_there = (0..count).all(|i| truncated[(i, i)] > ABSENT * whole[(i, i)]);
         let Some(gram) = normalised(&truncated).filter(|_| all_there) else { continue };
         if depths.orbit.is_none() && (0..count).all(|j| (0..j).all(|i| gram[(i, j)].powi(2) < SEPARATE)) {

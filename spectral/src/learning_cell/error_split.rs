@@ -107,9 +107,8 @@ pub fn error_split(runs: &[CrossedRun<'_>], targets: Option<&[f64]>) -> Result<E
     let mut bias = 0.0;
     for sample in 0..samples {
         let at = |run: &CrossedRun<'_>| run.predictions[sample];
-        let mean = table.iter().flatten().map(|run| at(run)).sum::<f64>() / (rows * columns);
-        let row_effects: Vec<f64> =
-            table.iter().map(|row| row.iter().map(|run| at(run)).sum::<f64>() / columns - mean).collect();
+        let mean = table.iter().flatten().map(at).sum::<f64>() / (rows * columns);
+        let row_effects: Vec<f64> = table.iter().map(|row| row.iter().map(at).sum::<f64>() / columns - mean).collect();
         let column_effects: Vec<f64> = (0..table[0].len())
             .map(|column| table.iter().map(|row| at(&row[column])).sum::<f64>() / rows - mean)
             .collect();

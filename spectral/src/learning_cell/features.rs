@@ -35,7 +35,7 @@ struct Gaussian {
 pub(super) struct Panel {
     len: usize,
     rows: Vec<f64>,
-    /// Coefficients of the series, term by term for each eight neurons; the last eight may be filled up with zeros.
+    /// Coefficients of the series, term by term for each sixteen neurons; the last may be filled up with zeros.
     lanes: Vec<[f64; LANES]>,
 }
 

@@ -76,7 +76,7 @@ impl LearningCellSnapshot {
             || probe.0.len() != inputs * width
             || !(probe.1.is_empty() || probe.1.len() == inputs)
         {
-            return Some(Reason::Mismatched);
+            return Some(Reason::Inconsistent);
         }
         if inputs > MAX_PROBE || inputs * neurons > MAX_PROBE_FEATURES {
             return Some(Reason::TooLarge);

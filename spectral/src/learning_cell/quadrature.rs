@@ -39,8 +39,8 @@ fn node(at: f64) -> Node {
     let (mut before, mut now, mut sum) = (0.0, 1.0, 0.0);
     for k in 0..POINTS {
         sum += now * now;
-        if k < DEGREES {
-            hermite[k] = now;
+        if let Some(polynomial) = hermite.get_mut(k) {
+            *polynomial = now;
         }
         let next = (at * now - (k as f64).sqrt() * before) / ((k + 1) as f64).sqrt();
         (before, now) = (now, next);

@@ -129,5 +129,5 @@ fn bad_points_are_refused() {
     assert_eq!(fleet_dimension(&points).reason, Some(Reason::NonFinite));
     let mut points = power_law(1.0, 0.0, 2, 7);
     points[0].parameters = 0;
-    assert_eq!(fleet_dimension(&points).reason, Some(Reason::Malformed));
+    assert_eq!(fleet_dimension(&points).reason, Some(Reason::Inconsistent));
 }

@@ -3,6 +3,7 @@
 mod fields;
 mod fleet;
 mod golden;
+mod modular_addition;
 mod reading;
 #[path = "../support/mod.rs"]
 mod support;

@@ -82,10 +82,10 @@ fn a_threshold_at_the_end_of_the_range_is_degenerate_and_does_not_run_for_ever()
 #[test]
 fn windows_of_no_tabulated_length_are_refused() {
     assert_eq!(of_windows(gaussian(4, 3, 100)), refused(Reason::TooSmall));
-    assert_eq!(of_windows(gaussian(4, 3, 5000)), refused(Reason::Malformed));
+    assert_eq!(of_windows(gaussian(4, 3, 5000)), refused(Reason::Inconsistent));
     let mut ragged = gaussian(4, 3, 4096);
     ragged[2].pop();
-    assert_eq!(of_windows(ragged), refused(Reason::Malformed));
+    assert_eq!(of_windows(ragged), refused(Reason::Inconsistent));
 }
 
 #[test]

