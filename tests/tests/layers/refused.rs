@@ -192,7 +192,7 @@ fn unreadable() -> Vec<(Change, usize, Reason)> {
     vec![
         (|it| *cascade(it) = v1::CascadeSnapshot::default(), 0, Reason::Empty),
         (|it| cascade(it).windows_f16 = [0xFF, 0x7F].repeat(4_096).into(), 0, Reason::NonFinite),
-        (|it| *cascade(it) = v1::CascadeSnapshot { windows_f16: zeros(8_192), whole: None }, 0, Reason::AllZero),
+        (|it| *cascade(it) = v1::CascadeSnapshot { windows_f16: zeros(8_192), whole: None }, 0, Reason::Degenerate),
         (|it| *curvature(it) = v1::CurvatureSnapshot::default(), 1, Reason::Empty),
         (|it| curvature(it).sigma[0] = f64::NAN, 1, Reason::NonFinite),
         (

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gradwatch_proto::v1::{self, Frame, client_message};
 use gradwatch_spectral::layers::{LayerReading, Reason};
-use gradwatch_store::{PendingSnapshot, RunCommit, SnapshotKey, Store};
+use gradwatch_store::{PendingSnapshot, RunCommit, SnapshotKey};
 use gradwatch_tests::{Backend, frame, on_both_backends, open_request};
 
 use super::{
@@ -30,7 +30,7 @@ async fn a_crash_loses_and_doubles_no_reading(backend: Backend) {
     let mut last = 0;
     let mut waited = 0;
     for _ in 0..5 {
-        let (mut stream, opened) = world.peer().await.open_stream(&request).await.expect("opened");
+        let (mut stream, opened) = world.open_again(&request).await;
         stream.frames(frames(opened.resend_from_seq..=last + 20)).await;
         last += 20;
         stream.acknowledged(last).await;
@@ -86,7 +86,7 @@ async fn a_snapshot_that_cannot_be_decoded_costs_one_reading() {
     let stored = world.readings(&request.run_id, 1, 0, 1).await;
     assert_eq!(stored[0].row.reading, LayerReading::refused(super::made::INSTRUMENTS[0], Reason::Failed));
     // The run goes on.
-    let (mut stream, _) = world.peer().await.open_stream(&request).await.expect("opened");
+    let (mut stream, _) = world.open_again(&request).await;
     stream.frames(vec![Frame { snapshots: vec![snapshot(2, 2)], ..frame(2, 2) }]).await;
     stream.acknowledged(2).await;
     world.assert_read(&request.run_id, 1, 2, &expected(2, &sent(2))).await;

@@ -33,7 +33,7 @@ async fn what_happened_is_an_event_and_predictions_are_kept_while_there_is_room(
         assert_eq!(stream.acknowledged(step).await, []);
         if step == 6 {
             world.server.restart().await;
-            stream = world.peer().await.open_stream(&request).await.expect("opened").0;
+            stream = world.open_again(&request).await.0;
         }
     }
     let ranges = [SegmentRange { segment: 1, from_step: 0, to_step: 1_000 }];

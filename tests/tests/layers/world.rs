@@ -1,13 +1,14 @@
 //! A server that can crash, and the store under it, in which a test looks for what became of snapshots.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use gradwatch_proto::v1::{self, OpenRunRequest, server_message::Message};
 use gradwatch_server::config::Config;
 use gradwatch_spectral::layers::LayerReading;
-use gradwatch_store::{LayerReadingAt, LayerReadingQuery, RunId, Store, lineage::SegmentRange};
-use gradwatch_tests::{Backend, CrashingServer, PATIENCE, Peer, PeerStream, Place, Rest, frame};
+use gradwatch_store::{LayerReadingAt, LayerReadingQuery, RunId, Store, StoreError, lineage::SegmentRange};
+use gradwatch_tests::{Backend, CrashingServer, FaultyStore, PATIENCE, Peer, PeerStream, Place, Rest, frame};
 use tokio::time::{sleep, timeout};
+use tonic::Code;
 
 use super::made::{bits, key};
 
@@ -21,7 +22,9 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new(backend: Backend, change: impl FnOnce(&mut Config)) -> Self {
         let place = Place::new(backend);
-        let store = gradwatch_store::open(place.database_url(), place.data_dir()).await.expect("a store");
+        let inner = gradwatch_store::open(place.database_url(), place.data_dir()).await.expect("a store");
+        // Outlives the servers.
+        let store: Arc<dyn Store> = Arc::new(FaultyStore::new(inner));
         let server = CrashingServer::start(Arc::clone(&store), place.data_dir(), change).await;
         Self { store, server, place }
     }
@@ -44,6 +47,20 @@ impl World {
         self.peer().await.open(request).await.expect("opened").0
     }
 
+    /// A stream of an attempt that was opened before, once the server has found its feet.
+    pub(crate) async fn open_again(&self, request: &OpenRunRequest) -> (PeerStream, v1::Opened) {
+        let opening = async {
+            loop {
+                match self.peer().await.open_stream(request).await {
+                    Ok(opened) => return opened,
+                    Err(status) if status.code() == Code::Unavailable => sleep(Duration::from_millis(20)).await,
+                    Err(status) => panic!("{status:?}"),
+                }
+            }
+        };
+        timeout(PATIENCE, opening).await.expect("a server that answers")
+    }
+
     /// The readings of a layer in a segment, once there are as many.
     pub(crate) async fn readings(&self, run: &str, segment: u32, layer: usize, count: usize) -> Vec<LayerReadingAt> {
         let query = LayerReadingQuery {
@@ -54,11 +71,13 @@ impl World {
         };
         let looking = async {
             loop {
-                let items = self.store.layer_readings(&query).await.expect("readings").items;
-                if items.len() >= count {
-                    return items;
+                // A crash cuts connections to the database.
+                match self.store.layer_readings(&query).await {
+                    Ok(page) if page.items.len() >= count => return page.items,
+                    Ok(_) | Err(StoreError::Unavailable(_)) => {}
+                    Err(error) => panic!("{error}"),
                 }
-                sleep(std::time::Duration::from_millis(20)).await;
+                sleep(Duration::from_millis(20)).await;
             }
         };
         let items = timeout(PATIENCE, looking).await.expect("every snapshot gets its reading");
@@ -77,7 +96,16 @@ impl World {
 
     /// Snapshots that still wait.
     pub(crate) async fn pending(&self, run: &str) -> usize {
-        self.store.pending_snapshots(run_id(run)).await.expect("what waits").len()
+        let looking = async {
+            loop {
+                match self.store.pending_snapshots(run_id(run)).await {
+                    Ok(pending) => return pending.len(),
+                    Err(StoreError::Unavailable(_)) => sleep(Duration::from_millis(20)).await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        timeout(PATIENCE, looking).await.expect("a store that answers")
     }
 
     pub(crate) async fn skipped(&self, run: &str) -> u64 {
