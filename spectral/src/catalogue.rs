@@ -133,8 +133,8 @@ pub const DETECTORS: &[DetectorInfo] = &[
     info(
         Detector::EdgeRegime,
         "edge.regime",
-        "ln dk above its past's median by l = min(max(ln 3, 4 spreads), ln 10): transition; by ln 10 more: forgetting; 20 % of l \
-         lower on the way back; max(3, 0.35W) readings in a row confirm; a state held for 4W readings is the new plateau.",
+        "ln dk above its past's median by l = min(max(ln 3, 4 spreads), ln 8): transition; by ln 10 more: forgetting; 20 % of l \
+         lower on the way back; max(3, W/2) readings in a row confirm; a state held for 4W readings is the new plateau.",
     ),
     info(
         Detector::GapOpening,
@@ -168,7 +168,7 @@ pub const DETECTORS: &[DetectorInfo] = &[
     info(
         Detector::CascadeShift,
         "cascade.shift",
-        "phi, nest_dimension or branching off the median of the 32 to 256 readings before by more than max(0.001, 5 spreads) \
+        "phi, nest_dimension or branching off the median of the 32 to 256 readings before by more than max(0.001, 4.5 spreads) \
          for 3 readings on one side.",
     ),
     info(

@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cascade::CascadeReading,
+    dead_directions,
     detectors::{
         CountChange, Detection, Detector, DetectorConfig, ExponentShift, Finding, Quantity, Shift, ShiftConfig,
     },
     layers::{LayerInstrument, LayerReading},
+    learning_cell,
 };
 
 /// Follows the readings of one (segment, instrument, layer).
@@ -23,20 +25,26 @@ pub struct LayerFollowers {
 /// What is kept of the readings of one instrument.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum State {
-    Cascade(CascadeShifts),
+    /// On the heap: three pasts of up to 256 readings are far larger than what the others keep.
+    Cascade(Box<CascadeShifts>),
     Curvature(ExponentShift),
-    DeadDirections(CountChange),
-    LearningCell,
+    DeadDirections {
+        history: dead_directions::History,
+        count: CountChange,
+    },
+    LearningCell(learning_cell::History),
 }
 
 impl LayerFollowers {
     /// Followers of a layer's readings. `config` is taken as valid, see [`DetectorConfig::validate`].
     pub fn new(instrument: LayerInstrument, config: &DetectorConfig) -> Self {
         let state = match instrument {
-            LayerInstrument::Cascade => State::Cascade(CascadeShifts::default()),
+            LayerInstrument::Cascade => State::Cascade(Box::default()),
             LayerInstrument::Curvature => State::Curvature(ExponentShift::default()),
-            LayerInstrument::DeadDirections => State::DeadDirections(CountChange::default()),
-            LayerInstrument::LearningCell => State::LearningCell,
+            LayerInstrument::DeadDirections => {
+                State::DeadDirections { history: dead_directions::History::default(), count: CountChange::default() }
+            }
+            LayerInstrument::LearningCell => State::LearningCell(learning_cell::History::default()),
         };
         Self { config: config.clone(), state }
     }
@@ -54,10 +62,11 @@ impl LayerFollowers {
             (State::Curvature(shift), LayerReading::Curvature(reading)) => {
                 findings.extend(shift.see(reading, &config.curvature));
             }
-            (State::DeadDirections(count), LayerReading::DeadDirections(reading)) => {
+            (State::DeadDirections { history, count }, LayerReading::DeadDirections(reading)) => {
+                history.complete(reading);
                 findings.extend(count.see(reading, &config.dead_directions));
             }
-            // No detector looks at learning cells.
+            (State::LearningCell(history), LayerReading::LearningCell(reading)) => history.complete(reading),
             _ => {}
         }
         findings.into_iter().map(|finding| finding.into_detection(step, None, None)).collect()

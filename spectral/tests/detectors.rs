@@ -335,13 +335,22 @@ fn a_small_gap_has_to_outlast_the_window() {
     assert!(run(1.1 * 1.9, 30).is_empty());
 }
 
-/// 0.35 of a long window confirms a regime.
+/// Readings on both sides of the boundary of forgetting, 30 times the past, are a transition all the same.
+#[test]
+fn readings_near_the_upper_boundary_confirm_the_nearer_regime() {
+    let level = |t: usize| if t < 50 { 1.0 } else { [50.0, 20.0][t % 2] };
+    let found = follow(&with_dk((0..60).map(|t| wobble(t) * level(t))), 6, &DetectorConfig::default());
+    assert_eq!(regimes(&found), [(14, Regime::Plateau), (52, Regime::Transition)]);
+    assert!(found[1].evidence.values.iter().all(|x| x - found[1].evidence.reference.expect("a median") > 3f64.ln()));
+}
+
+/// Half of a long window confirms a regime.
 #[test]
 fn long_windows_take_longer_to_confirm_a_regime() {
     let mut config = DetectorConfig::default();
     let readings = with_dk((0..80).map(|t| wobble(t) * if t >= 50 { 20.0 } else { 1.0 }));
     let entered = |config: &DetectorConfig| regimes(&follow(&readings, 20, config))[1];
-    assert_eq!(entered(&config), (56, Regime::Transition));
+    assert_eq!(entered(&config), (59, Regime::Transition));
     config.regime.confirm_windows = 0.0;
     assert_eq!(entered(&config), (52, Regime::Transition));
 }

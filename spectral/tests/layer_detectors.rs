@@ -5,7 +5,7 @@ mod support;
 
 use gradwatch_spectral::cascade::CascadeReading;
 use gradwatch_spectral::curvature::CurvatureReading;
-use gradwatch_spectral::dead_directions::DeadDirectionsReading;
+use gradwatch_spectral::dead_directions::{BatchKind, DeadDirectionsReading};
 use gradwatch_spectral::detectors::{Detection, Detector, DetectorConfig};
 use gradwatch_spectral::layer_followers::LayerFollowers;
 use gradwatch_spectral::layers::{LayerInstrument, LayerReading, Reason};
@@ -79,7 +79,7 @@ fn a_shift_of_phi_fires_at_its_third_reading_and_arms_again() {
     assert_eq!(evidence.quantity, "cascade.phi");
     let (reference, spread) = (evidence.reference.expect("a median"), evidence.spread.expect("a spread"));
     assert_close(reference, 0.14, 0.02, "median of the past");
-    assert_close(evidence.threshold, 5.0 * spread, 1e-12, "five spreads");
+    assert_close(evidence.threshold, 4.5 * spread, 1e-12, "4.5 spreads");
     assert!(evidence.values.iter().all(|x| x - reference > evidence.threshold));
 }
 
@@ -325,4 +325,36 @@ fn thresholds_are_checked_by_name() {
         spoil(&mut config);
         assert_eq!(config.validate().expect_err("out of range").field, field);
     }
+}
+
+#[test]
+fn a_reading_is_completed_by_comparing_with_the_earlier_ones() {
+    let of = |instrument| LayerFollowers::new(instrument, &DetectorConfig::default());
+    let mut followers = of(LayerInstrument::LearningCell);
+    let mut propagation = |order| {
+        let cell = LearningCellReading { moment_order: Some(order), ..Default::default() };
+        let mut reading = LayerReading::LearningCell(cell);
+        followers.follow(1, &mut reading);
+        reading.value("moment_propagation")
+    };
+    assert_eq!([0.5, 0.58, 0.7].map(&mut propagation), [Some(1.0), Some(1.0), Some(0.0)]);
+
+    let mut followers = of(LayerInstrument::DeadDirections);
+    let mut slope = |number: u64| {
+        // One direction dies: ln lambda_min falls, and the volume with it.
+        let lambda_min = (-(number as f64)).exp();
+        let mut reading = LayerReading::DeadDirections(DeadDirectionsReading {
+            width: Some(8),
+            batch: Some(BatchKind::Train),
+            kept: Some(8),
+            lambda_min: Some(lambda_min),
+            logdet: Some(3.0 + 2.0 * lambda_min.ln()),
+            ..Default::default()
+        });
+        followers.follow(number, &mut reading);
+        reading.value("count_slope")
+    };
+    let slopes: Vec<_> = (1..=6).map(&mut slope).collect();
+    assert_eq!(slopes[..4], [None; 4]);
+    assert!((slopes[5].expect("five readings and more") - 2.0).abs() < 1e-12, "{slopes:?}");
 }

@@ -9,6 +9,7 @@ use gradwatch_spectral::detectors::{Detector, DetectorConfig};
 use gradwatch_spectral::layer_followers::LayerFollowers;
 use gradwatch_spectral::layers::{LayerInstrument, LayerReading};
 
+use crate::QUIET_READINGS;
 use crate::followed::Followed;
 use crate::noise::{Family, Noise};
 use crate::support::Random;
@@ -77,10 +78,10 @@ pub(crate) struct Plan {
 pub(crate) fn run(plan: Plan, rules: &[DetectorConfig], seed: u64) -> Vec<Followed> {
     let Plan { family, change, readings, planted_at } = plan;
     let mut random = Random::new(seed);
-    // A trend is one of the level; the noise about it stays.
-    let mut trend = Noise::new(family, 1, readings, &mut random);
+    // A trend is one of the level, as slow in short runs as in quiet ones; the noise about it stays.
+    let mut trend = Noise::new(family, 1, QUIET_READINGS, &mut random);
     let steady = Family { shape: family.shape.without_decay(), ..family };
-    let mut noises = [3, WIDTH, DIRECTIONS].map(|dim| Noise::new(steady, dim, readings, &mut random));
+    let mut noises = [3, WIDTH, DIRECTIONS].map(|dim| Noise::new(steady, dim, QUIET_READINGS, &mut random));
     let mut followers: Vec<_> =
         rules.iter().map(|rules| INSTRUMENTS.map(|it| LayerFollowers::new(it, rules))).collect();
     let mut followed = vec![Followed::default(); rules.len()];

@@ -11,12 +11,11 @@ pub(crate) fn shipped() -> DetectorConfig {
     DetectorConfig::default()
 }
 
-/// The rules as they were first designed, on these same families: the defaults differ in these thresholds alone.
+/// The rules over updates as they were first designed, on these same families, as far as thresholds make the difference:
+/// that readings of several regimes confirm the nearest holds for both.
 pub(crate) fn first() -> DetectorConfig {
     let mut rules = DetectorConfig::default();
     rules.regime.confirm_windows = 0.0;
-    rules.regime.spread_factor = 4.0;
-    rules.regime.transition_ratio_max = 8.0;
     rules.gap.sudden_ratio = rules.gap.ratio;
     rules.position.margin = 1.25;
     rules.rotation.stood_out_windows = 0.0;

@@ -26,7 +26,7 @@ pub struct ShiftConfig {
 
 impl Default for ShiftConfig {
     fn default() -> Self {
-        Self { spread_factor: 5.0, least_change: 0.001, confirm_readings: 3, past_min_readings: 32, past_readings: 256 }
+        Self { spread_factor: 4.5, least_change: 0.001, confirm_readings: 3, past_min_readings: 32, past_readings: 256 }
     }
 }
 

@@ -49,8 +49,8 @@ struct Furthest {
 ///
 /// With m, s the median and 1.4826·MAD of the past (the readings that are old enough, at most and at least so many, none
 /// before the last event): an event when |x − m| > max(sudden offset, factor · s) for some readings in a row on one side,
-/// or > max(least offset, factor · s) for more of them. The past is then forgotten; until there is enough of it again only a reversal can fire, against the furthest point
-/// since the event, same threshold.
+/// or > max(least offset, factor · s) for more of them. The past is then forgotten; until there is enough of it again only
+/// a reversal can fire, against the furthest point since the event, same thresholds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Shift {
     /// Readings since the last event (its confirming ones included), oldest first, the guarded ones at the end.
