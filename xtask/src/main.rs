@@ -105,7 +105,7 @@ const BENCHES_OF_A_CRATE: [(&str, &str); 5] = [
 ];
 
 /// Benchmarks of the whole service.
-const BENCHES_OF_THE_SERVICE: [&str; 3] = ["ingest", "charts", "memory"];
+const BENCHES_OF_THE_SERVICE: [&str; 4] = ["ingest", "charts", "memory", "snapshots"];
 
 fn bench(name: Option<&str>, arguments: &[String]) -> Result<()> {
     let is_known =
