@@ -17,7 +17,9 @@ super::field::words! {
         Negative => "negative",
         /// Every value that matters is zero.
         AllZero => "all_zero",
-        /// Fewer than 4,096 gradient entries: no window can be cut.
+        /// The parts of the snapshot do not fit together, or have lengths that the instrument is not defined for.
+        Malformed => "malformed",
+        /// Fewer than 4,096 gradient entries: no window can be cut. Of a whole gradient: fewer than 3, no graph.
         TooSmall => "too_small",
         /// The threshold is 0: more than nine tenths of the gradient's entries are.
         Degenerate => "degenerate",
@@ -33,5 +35,9 @@ super::field::words! {
         Malformed => "malformed",
         /// Fewer than 5 directions with positive curvature and positive Kronecker factors: no accounting of the exponent.
         TooFewKroneckerDirections => "too_few_kronecker_directions",
+        /// Fewer than 4 widths: no slope over widths.
+        TooFewWidths => "too_few_widths",
+        /// The fit explains less than nine tenths of the variance (R^2 < 0.9).
+        PoorFit => "poor_fit",
     }
 }
