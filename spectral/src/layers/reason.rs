@@ -31,8 +31,6 @@ super::field::words! {
         DuplicateSingularValues => "duplicate_singular_values",
         /// Fewer samples than the layer is wide (n < width): its Gram matrix cannot have full rank.
         TooFewSamples => "too_few_samples",
-        /// Parts of the snapshot do not fit together: their lengths differ.
-        Malformed => "malformed",
         /// Fewer than 5 directions with positive curvature and positive Kronecker factors: no accounting of the exponent.
         TooFewKroneckerDirections => "too_few_kronecker_directions",
         /// Fewer than 4 widths: no slope over widths.
