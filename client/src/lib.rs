@@ -33,20 +33,24 @@
 //! submits the slices that it owns; the server adds the sketches up. One process makes a [`Launch`] and tells the others,
 //! and each calls [`RunBuilder::launch`] and [`RunBuilder::shard`].
 
+mod attached;
 mod buffer;
 mod builder;
 mod composer;
 mod credentials;
 mod declared;
+mod edge_terms;
 mod error;
 mod frame;
 mod handover;
 mod launch;
+mod layer;
 #[cfg(test)]
 mod random;
 mod repeatable;
 mod run;
 mod shared;
+mod snapshot;
 mod spec;
 mod status;
 mod uploader;
@@ -54,14 +58,31 @@ mod validate;
 
 pub use builder::{DEFAULT_BUFFER_BYTES, DEFAULT_CLOSE_TIMEOUT, DEFAULT_STALL_TIMEOUT, RunBuilder};
 pub use declared::DEFAULT_WINDOW;
+pub use edge_terms::EdgeTerms;
 pub use error::{OpenError, SubmitError, WaitError};
 pub use frame::{Frame, TensorSlice};
+pub use gradwatch_spectral::dead_directions::BatchKind;
 pub use gradwatch_spectral::encoding::Encoding;
+pub use gradwatch_spectral::layers::LayerInstrument;
+pub use gradwatch_spectral::learning_cell::Activation;
 pub use gradwatch_spectral::sketch::{DEFAULT_DIM, Sketcher, TensorName};
 pub use launch::{Launch, LaunchError};
+pub use layer::{DEFAULT_LAYER_INTERVAL, Layer};
 pub use repeatable::RepeatableAttempt;
 pub use run::{Outcome, Run};
+pub use snapshot::{CascadeSnapshot, CurvatureSnapshot, DeadDirectionsSnapshot, LearningCellSnapshot, Reals};
 pub use spec::Kind;
 pub use status::{CloseReport, Status};
 pub use uuid::Uuid;
 pub use validate::{MAX_NAME_BYTES, MAX_SCALARS_PER_FRAME};
+
+/// What a job computes its snapshots with, on whatever thread it has to spare.
+pub mod spectra {
+    pub use gradwatch_spectral::cascade::{Cascade, whole_cascade};
+    pub use gradwatch_spectral::curvature::{
+        CurvatureError, GradientDirections, Kronecker, gradient_directions, kronecker,
+    };
+    pub use gradwatch_spectral::dead_directions::{
+        SampleError, eigenvalues, gram_of_gradients, remove_gauge, singular_values,
+    };
+}
