@@ -8,9 +8,9 @@ pub(crate) use memory::MemoryBuffer;
 
 use bytes::Bytes;
 
-/// What an entry costs beside its bytes: its place in the queue, its allocation's header, and the marks that the
+/// What an entry costs beside its bytes: its place in the queue, the headers of its allocations, and the marks that the
 /// uploader keeps of frames under way. Frames that carry a few scalars only would otherwise not be bounded.
-pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 192;
+pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 256;
 
 /// One place in the sequence: a frame, or the stretch of frames that had to be given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
