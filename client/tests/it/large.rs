@@ -72,7 +72,8 @@ fn away() -> tonic::Status {
 #[test]
 fn frames_of_16_mib_are_bounded_dropped_and_delivered_like_others() {
     const BUFFER_BYTES: usize = 136 << 20;
-    let peer = Peer::start(Script { commits: false, max_message_bytes: 32 << 20, ..Script::default() });
+    let script = Script { commits: false, keep: u64::MAX, max_message_bytes: 32 << 20, ..Script::default() };
+    let peer = Peer::start(script);
     let layer = Layer::learning_cell(1_024, Activation::Tanh).every(1);
     let builder = small_run(&peer.url()).buffer_bytes(BUFFER_BYTES).stall_timeout(Duration::from_secs(600));
     let mut run = builder.layer("mlp", layer).open().unwrap();
