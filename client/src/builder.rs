@@ -13,6 +13,7 @@ use crate::credentials::{Authorization, Token, endpoint};
 use crate::declared::{check_buffer, check_groups, check_kinds, check_windows};
 use crate::error::OpenError;
 use crate::launch::Launch;
+use crate::layer::{Layer, check_layers};
 use crate::repeatable::{Continuation, RepeatableAttempt};
 use crate::run::Run;
 use crate::spec::{Kind, Spec};
@@ -49,6 +50,7 @@ pub struct RunBuilder {
     repeatable: Option<RepeatableAttempt>,
     unrelated: bool,
     groups: Vec<(String, Vec<(String, u64)>)>,
+    layers: Vec<(String, Layer)>,
     kinds: Vec<Kind>,
     windows: Vec<u32>,
     sketch_dim: usize,
@@ -103,6 +105,7 @@ impl RunBuilder {
             repeatable: None,
             unrelated: false,
             groups: Vec::new(),
+            layers: Vec::new(),
             kinds: vec![Kind::Update],
             windows: Vec::new(),
             sketch_dim: DEFAULT_DIM,
@@ -201,6 +204,12 @@ impl RunBuilder {
         self
     }
 
+    /// A named part of the model to send snapshots of, each name once for an instrument.
+    pub fn layer(mut self, name: impl Into<String>, layer: Layer) -> Self {
+        self.layers.push((name.into(), layer));
+        self
+    }
+
     /// What will be sketched of the groups. Default: updates only.
     pub fn kinds(mut self, kinds: impl IntoIterator<Item = Kind>) -> Self {
         self.kinds = kinds.into_iter().collect();
@@ -238,7 +247,8 @@ impl RunBuilder {
     }
 
     /// Memory for frames until the server has committed them, and for those it may ask for again. The hand-over from
-    /// the training thread may take a quarter of this on top. At least 4 × (longest window + 1) × frame size.
+    /// the training thread may take a quarter of this on top. At least 4 × (longest window + 1) × frame size, not
+    /// counting snapshots; a frame with its snapshots takes at most an eighth.
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
         self.buffer_bytes = bytes;
         self
@@ -332,6 +342,7 @@ impl RunBuilder {
         if self.close_timeout > MAX_TIMEOUT {
             return Err(OpenError::argument("close_timeout", "is longer than a day"));
         }
+        check_layers(&self.layers)?;
         let sketcher = Sketcher::new(self.sketch_dim, self.seed)
             .map_err(|error| OpenError::argument("sketch_dim", error.to_string()))?;
         let spec = Spec {
@@ -343,6 +354,7 @@ impl RunBuilder {
             kinds: check_kinds(self.kinds)?,
             update_interval: self.update_interval,
             is_whole: self.shard_count == 1,
+            layers: self.layers,
         };
         if spec.update_interval == 0 {
             return Err(OpenError::argument("update_interval", "is zero"));

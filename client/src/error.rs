@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gradwatch_spectral::layers::LayerInstrument;
+
 use crate::spec::Kind;
 
 /// Why a run was not opened: an argument, named by the builder's method, or the machine has no thread to give.
@@ -78,7 +80,7 @@ pub enum SubmitError {
     /// A name was given twice in one frame.
     #[error("{what} {name:?} was given twice in one frame")]
     Duplicate {
-        /// `scalar`, `parameters of group`, `gradient of group` or `optimizer values of group`.
+        /// What has the name, such as `scalar` or `parameters of group`.
         what: &'static str,
         /// The name.
         name: String,
@@ -135,6 +137,70 @@ pub enum SubmitError {
         /// d, the size of the run's sketches.
         expected: usize,
     },
+    /// The layer was not declared for this instrument when the run was opened.
+    #[error("layer {layer:?} was not declared for {instrument} when the run was opened{}", declared_for(.declared))]
+    UnknownLayer {
+        /// The layer's name.
+        layer: String,
+        /// The instrument that the snapshot is for.
+        instrument: LayerInstrument,
+        /// What a layer of this name was declared for.
+        declared: Vec<LayerInstrument>,
+    },
+    /// A part of a snapshot is empty, too long, or does not fit the others.
+    #[error("layer {layer:?}: {instrument}.{field}: {problem}")]
+    Snapshot {
+        /// The layer's name.
+        layer: String,
+        /// The instrument that the snapshot is for.
+        instrument: LayerInstrument,
+        /// The part at fault, such as `sigma`.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A frame is too large because of a snapshot or predictions.
+    #[error("{largest} makes the frame too large: {bytes} bytes, at most {limit} ({limited_by})")]
+    SnapshotTooLarge {
+        /// The largest part of the frame, such as `the cascade snapshot of layer "all"`.
+        largest: String,
+        /// The most the frame may take, encoded.
+        bytes: usize,
+        /// The most that is accepted.
+        limit: usize,
+        /// What sets the limit.
+        limited_by: &'static str,
+    },
+    /// Predictions on a probe batch are unnamed, too many, or not finite.
+    #[error("predictions on probe {probe:?}: {problem}")]
+    Predictions {
+        /// The probe batch's name, shortened.
+        probe: String,
+        /// What is wrong with them.
+        problem: String,
+    },
+    /// Terms of the edge do not fit the run's windows.
+    #[error("edge_terms of group {group:?}: {problem}")]
+    EdgeTerms {
+        /// The group's name.
+        group: String,
+        /// What is wrong with them.
+        problem: String,
+    },
+    /// The name of something that happened is none.
+    #[error("happened: {name:?} is not made of 1 to 64 lower-case letters, digits and underscores")]
+    Happened {
+        /// The name, shortened.
+        name: String,
+    },
+    /// More happened at one step than the protocol has room for.
+    #[error("happened: {count} names in one frame, at most {limit}")]
+    TooManyHappened {
+        /// Names in the frame.
+        count: usize,
+        /// The most that is accepted.
+        limit: usize,
+    },
     /// The frame would take more than half the hand-over queue.
     #[error("the frame may take {bytes} bytes, at most {limit} (an eighth of buffer_bytes)")]
     FrameTooLarge {
@@ -160,6 +226,11 @@ pub enum SubmitError {
     /// The uploader's thread has ended.
     #[error("the run is closed")]
     Closed,
+}
+
+fn declared_for(declared: &[LayerInstrument]) -> String {
+    let words: Vec<_> = declared.iter().map(|instrument| instrument.as_str()).collect();
+    if words.is_empty() { String::new() } else { format!("; it was for {}", words.join(", ")) }
 }
 
 /// Why waiting for the server was given up. What it has acknowledged stays.

@@ -1,5 +1,8 @@
 //! What a training step says: a [`Frame`] borrows everything until it is submitted.
 
+use crate::edge_terms::EdgeTerms;
+use crate::snapshot::{CascadeSnapshot, CurvatureSnapshot, DeadDirectionsSnapshot, LearningCellSnapshot, Snapshot};
+
 /// All that is said about one step. Later calls add; nothing is checked before [`Run::submit`](crate::Run::submit).
 #[derive(Clone, Debug, Default)]
 #[must_use = "a frame says nothing until it is submitted"]
@@ -12,6 +15,11 @@ pub struct Frame<'a> {
     pub(crate) parameters: Vec<GroupTensors<'a>>,
     pub(crate) sketches: Vec<(&'a str, &'a [f64])>,
     pub(crate) gradients: Vec<GroupTensors<'a>>,
+    /// By layer.
+    pub(crate) snapshots: Vec<(&'a str, Snapshot<'a>)>,
+    pub(crate) edge_terms: Vec<EdgeTerms<'a>>,
+    pub(crate) predictions: Vec<Predictions<'a>>,
+    pub(crate) happened: Vec<&'a str>,
 }
 
 #[derive(Clone, Debug)]
@@ -19,6 +27,13 @@ pub(crate) struct GroupOptimizer<'a> {
     pub(crate) group: &'a str,
     pub(crate) learning_rate: Option<f64>,
     pub(crate) weight_decay: Option<f64>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Predictions<'a> {
+    pub(crate) probe: &'a str,
+    pub(crate) values: &'a [f32],
+    pub(crate) targets: &'a [f32],
 }
 
 #[derive(Clone, Debug)]
@@ -98,6 +113,54 @@ impl<'a> Frame<'a> {
         T: Into<TensorSlice<'a>>,
     {
         self.gradients.push(GroupTensors { group, slices: tensors.into_iter().map(Into::into).collect() });
+        self
+    }
+
+    /// A snapshot of a layer declared with [`Layer::cascade`](crate::Layer::cascade). Like every snapshot it is looked at
+    /// only when it is due, see [`Run::snapshot_due`](crate::Run::snapshot_due). Of several shards one is enough to send
+    /// it: the lowest that does is taken.
+    pub fn cascade(mut self, layer: &'a str, snapshot: CascadeSnapshot<'a>) -> Self {
+        self.snapshots.push((layer, Snapshot::Cascade(snapshot)));
+        self
+    }
+
+    /// A snapshot of a layer declared with [`Layer::curvature`](crate::Layer::curvature), see [`Frame::cascade`].
+    pub fn curvature(mut self, layer: &'a str, snapshot: CurvatureSnapshot<'a>) -> Self {
+        self.snapshots.push((layer, Snapshot::Curvature(snapshot)));
+        self
+    }
+
+    /// A snapshot of a layer declared with [`Layer::dead_directions`](crate::Layer::dead_directions), see
+    /// [`Frame::cascade`].
+    pub fn dead_directions(mut self, layer: &'a str, snapshot: DeadDirectionsSnapshot<'a>) -> Self {
+        self.snapshots.push((layer, Snapshot::DeadDirections(snapshot)));
+        self
+    }
+
+    /// A snapshot of a layer declared with [`Layer::learning_cell`](crate::Layer::learning_cell), see
+    /// [`Frame::cascade`].
+    pub fn learning_cell(mut self, layer: &'a str, snapshot: LearningCellSnapshot<'a>) -> Self {
+        self.snapshots.push((layer, Snapshot::LearningCell(snapshot)));
+        self
+    }
+
+    /// What only the job can know about the edge of a window, once for each group, kind and window.
+    pub fn edge_terms(mut self, terms: EdgeTerms<'a>) -> Self {
+        self.edge_terms.push(terms);
+        self
+    }
+
+    /// The model's outputs on a probe batch that is the same for all runs that are to be compared, at most 65,536 of
+    /// them, and what they should be (or nothing: empty). All must be finite.
+    pub fn predictions(mut self, probe: &'a str, values: &'a [f32], targets: &'a [f32]) -> Self {
+        self.predictions.push(Predictions { probe, values, targets });
+        self
+    }
+
+    /// Something that happened at this step, for aligning runs on it: lower-case letters, digits and underscores, such as
+    /// `solved`.
+    pub fn happened(mut self, name: &'a str) -> Self {
+        self.happened.push(name);
         self
     }
 }

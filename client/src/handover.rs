@@ -46,14 +46,13 @@ impl Handover {
         Self { messages, shared, limit_bytes, dropping: None }
     }
 
-    /// Whether a frame of so many bytes fits at all.
-    pub(crate) fn check_size(&self, bytes: usize) -> Result<(), SubmitError> {
+    /// The largest frame that fits at all.
+    pub(crate) fn max_frame_bytes(&self) -> usize {
         // Room for the stretch that may have to go over before it.
-        let limit = (self.limit_bytes / 2).saturating_sub(2 * ENTRY_OVERHEAD_BYTES);
-        if bytes > limit { Err(SubmitError::FrameTooLarge { bytes, limit }) } else { Ok(()) }
+        (self.limit_bytes / 2).saturating_sub(2 * ENTRY_OVERHEAD_BYTES)
     }
 
-    /// Whether any frame that [`Handover::check_size`] lets pass can be handed over now without one being given up,
+    /// Whether any frame of at most [`Handover::max_frame_bytes`] can be handed over now without one being given up,
     /// here or in the uploader's buffer.
     ///
     /// What is settled and kept is at most `limit_bytes`, so there is room as soon as the server has caught up.
@@ -65,8 +64,8 @@ impl Handover {
         self.dropping.is_none() && queued_bytes <= self.limit_bytes / 2 && buffered_bytes <= 2 * self.limit_bytes
     }
 
-    pub(crate) fn frame(&mut self, seq: u64, step: u64, bytes: Bytes) -> Result<(), SubmitError> {
-        let entry = Entry::Frame { seq, step, bytes };
+    pub(crate) fn frame(&mut self, seq: u64, step: u64, bytes: Bytes, attached: Bytes) -> Result<(), SubmitError> {
+        let entry = Entry::Frame { seq, step, bytes, attached };
         let queued_bytes = self.shared.queued_bytes.load(Relaxed);
         let room = match self.dropping {
             None => queued_bytes + entry.cost_bytes() <= self.limit_bytes,
@@ -139,7 +138,7 @@ mod tests {
         let limit_bytes = 10 * (100 + ENTRY_OVERHEAD_BYTES);
         let mut handover = Handover::new(sender, shared.clone(), limit_bytes);
         let mut submit = |seq: u64| {
-            handover.frame(seq, 7 * seq, Bytes::from(vec![0; 100])).unwrap();
+            handover.frame(seq, 7 * seq, Bytes::from(vec![0; 60]), Bytes::from(vec![0; 40])).unwrap();
             assert!(shared.queued_bytes.load(Relaxed) <= limit_bytes);
         };
         (1..=25).for_each(&mut submit);

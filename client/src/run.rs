@@ -7,16 +7,19 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use gradwatch_proto::v1;
+use gradwatch_spectral::layers::LayerInstrument;
 use gradwatch_spectral::sketch::Sketcher;
 use prost::Message as _;
 use uuid::Uuid;
 
+use crate::attached::Attached;
 use crate::builder::{Delivery, Plan, RunBuilder};
 use crate::composer::{Checked, Composer, check};
 use crate::error::{OpenError, SubmitError, WaitError};
 use crate::frame::Frame;
 use crate::handover::{Handover, Message};
 use crate::launch::{Launch, now_us};
+use crate::layer::Schedule;
 use crate::shared::Shared;
 use crate::spec::{Kind, Spec};
 use crate::status::{CloseReport, Status};
@@ -47,6 +50,7 @@ pub enum Outcome {
 pub struct Run {
     spec: Spec,
     composer: Composer,
+    schedule: Schedule,
     handover: Handover,
     shared: Arc<Shared>,
     uploader_ended: Receiver<()>,
@@ -73,9 +77,11 @@ impl Run {
         let (messages, uploader_ended) =
             uploader::start(delivery, shared.clone()).map_err(|error| OpenError::Uploader(Arc::new(error)))?;
         let composer = Composer::new(plan.sketcher, plan.spec.groups.len());
+        let schedule = Schedule::new(plan.spec.layers.len());
         let mut run = Self {
             spec: plan.spec,
             composer,
+            schedule,
             handover: Handover::new(messages, shared.clone(), queue_limit_bytes),
             shared,
             uploader_ended,
@@ -135,13 +141,26 @@ impl Run {
             })
     }
 
-    /// Hands over what is said about one step. Costs the sketching of the tensors in it; waits for nothing.
+    /// Whether [`Run::submit`] would look at this layer's snapshot at `step`: it had none in this attempt yet, or its
+    /// interval ([`Layer::every`](crate::Layer::every)) has passed. Lets a caller save the work of making one.
+    ///
+    /// # Errors
+    /// [`SubmitError::UnknownLayer`].
+    pub fn snapshot_due(&self, instrument: LayerInstrument, layer: &str, step: u64) -> Result<bool, SubmitError> {
+        let layer = self.spec.layer(instrument, layer)?;
+        let rewinds = self.last_step.is_some_and(|last| step <= last);
+        Ok(rewinds || self.schedule.is_due(layer, self.spec.layers[layer].1.interval, step))
+    }
+
+    /// Hands over what is said about one step. Costs the sketching of the tensors in it, and what its snapshots need
+    /// computed; waits for nothing.
     ///
     /// - The first parameters of a group give the base only; every later submission gives an update from the one
     ///   before. Parameters that are not finite make that update and the next one non-finite.
     /// - A `step` at or below the last one means that training went back: a new attempt begins, which resumes this one
     ///   at `step − 1`, and bases are taken anew. At step 0 nothing is left to resume, so it replaces the whole line. With
     ///   several shards this is an error: their last steps may differ, so that they go back with [`Run::rewind_to`].
+    /// - Snapshots that are not due are left out, like parameters between two rows; in a new attempt all are due.
     ///
     /// # Errors
     /// Only for mistakes in the call, see [`SubmitError`]; nothing of the frame is taken then. Training may ignore
@@ -152,12 +171,29 @@ impl Run {
             return Err(SubmitError::RewindAlone { step, last_step });
         }
         let checked = check(&self.spec, step, &frame)?;
-        let scalar_bytes: usize = frame.scalars.iter().map(|(name, _)| Spec::scalar_bytes(name)).sum();
-        self.handover.check_size(self.spec.frame_bytes() + scalar_bytes)?;
+        let attached = Attached::of(&self.spec, &self.schedule, step, rewinds.is_some(), &frame)?;
+        self.check_size(&frame, &attached)?;
         if rewinds.is_some() {
             self.rewind(step)?;
         }
-        self.take(step, &frame, checked)
+        self.take(step, &frame, checked, attached)
+    }
+
+    fn check_size(&self, frame: &Frame<'_>, attached: &Attached) -> Result<(), SubmitError> {
+        let scalar_bytes: usize = frame.scalars.iter().map(|(name, _)| Spec::scalar_bytes(name)).sum();
+        let bytes = self.spec.frame_bytes() + scalar_bytes + attached.bytes.len();
+        let own_limit = self.handover.max_frame_bytes();
+        let server_limit = self.shared.max_frame_bytes.load(Relaxed);
+        let Some(largest) = attached.largest.clone() else {
+            let limit = own_limit;
+            return if bytes > limit { Err(SubmitError::FrameTooLarge { bytes, limit }) } else { Ok(()) };
+        };
+        let (limit, limited_by) = if server_limit < own_limit {
+            (server_limit, "the server's messages")
+        } else {
+            (own_limit, "an eighth of buffer_bytes")
+        };
+        if bytes > limit { Err(SubmitError::SnapshotTooLarge { largest, bytes, limit, limited_by }) } else { Ok(()) }
     }
 
     /// Goes back so that `step` comes next: a new attempt begins, which resumes this one at `step − 1`, and bases are taken
@@ -185,15 +221,24 @@ impl Run {
         Ok(())
     }
 
-    fn take(&mut self, step: u64, frame: &Frame<'_>, checked: Checked<'_>) -> Result<(), SubmitError> {
+    fn take(
+        &mut self,
+        step: u64,
+        frame: &Frame<'_>,
+        checked: Checked<'_>,
+        attached: Attached,
+    ) -> Result<(), SubmitError> {
         let payloads = self.composer.payloads(&self.spec, step, &checked);
         let mut wire = checked.into_wire(step, frame, payloads);
+        for layer in attached.layers {
+            self.schedule.taken(layer, step);
+        }
         self.last_seq += 1;
         self.last_step = Some(step);
         wire.seq = self.last_seq;
         wire.wall_time_us = now_us();
         self.shared.submitted.fetch_add(1, Relaxed);
-        self.handover.frame(wire.seq, step, wire.encode_to_vec().into())
+        self.handover.frame(wire.seq, step, wire.encode_to_vec().into(), attached.bytes)
     }
 
     fn rewind(&mut self, step: u64) -> Result<(), SubmitError> {
@@ -207,6 +252,7 @@ impl Run {
         self.last_step = step.checked_sub(1);
         self.last_seq = 0;
         self.composer.reset();
+        self.schedule.reset();
         self.hand_over_attempt(resumes, resumes.is_none())
     }
 

@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     /// Attempts that the uploader has not finished with.
     pub(crate) pending_attempts: AtomicUsize,
     pub(crate) connected: AtomicBool,
+    /// The largest frame that the server takes.
+    pub(crate) max_frame_bytes: AtomicUsize,
     segment: AtomicU64,
     /// The server has taken notice of the end of the run.
     pub(crate) finished: AtomicBool,
@@ -55,6 +57,8 @@ impl Shared {
             held_bytes: AtomicUsize::new(0),
             pending_attempts: AtomicUsize::new(0),
             connected: AtomicBool::new(false),
+            // Not known before the first contact.
+            max_frame_bytes: AtomicUsize::new(usize::MAX),
             segment: AtomicU64::new(NO_SEGMENT),
             finished: AtomicBool::new(false),
             words: Mutex::new(Words::default()),

@@ -5,10 +5,12 @@ use std::fmt;
 
 use gradwatch_proto::v1;
 use gradwatch_spectral::encoding::Encoding;
+use gradwatch_spectral::layers::LayerInstrument;
 use gradwatch_spectral::sketch::TensorName;
 
 use crate::error::SubmitError;
 use crate::frame::TensorSlice;
+use crate::layer::Layer;
 
 /// What is sketched of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +52,8 @@ pub(crate) struct Spec {
     pub(crate) update_interval: u32,
     /// One process brings all of each tensor; otherwise each brings what it owns.
     pub(crate) is_whole: bool,
+    /// By name; each (instrument, name) once.
+    pub(crate) layers: Vec<(String, Layer)>,
 }
 
 impl Spec {
@@ -69,11 +73,12 @@ impl Spec {
             groups: self.groups.iter().map(group).collect(),
             kinds: self.kinds.iter().map(|kind| kind.to_wire().into()).collect(),
             update_interval: self.update_interval,
-            layers: Vec::new(),
+            layers: self.layers.iter().map(|(name, layer)| layer.to_wire(name)).collect(),
         }
     }
 
-    /// The most that a frame without scalars takes, encoded: every group with every kind, all numbers at their widest.
+    /// The most that a frame takes, encoded, without scalars and what is [`Attached`](crate::attached::Attached): every
+    /// group with every kind, all numbers at their widest.
     pub(crate) fn frame_bytes(&self) -> usize {
         const FRAME_BYTES: usize = 96;
         const PAYLOAD_BYTES: usize = 64;
@@ -89,6 +94,15 @@ impl Spec {
     /// The most that the scalar adds to that.
     pub(crate) fn scalar_bytes(name: &str) -> usize {
         name.len() + 24
+    }
+
+    /// The layer's index.
+    pub(crate) fn layer(&self, instrument: LayerInstrument, name: &str) -> Result<usize, SubmitError> {
+        let is_named = |(other, _): &&(String, Layer)| other == name;
+        self.layers.iter().position(|layer| is_named(&layer) && layer.1.instrument == instrument).ok_or_else(|| {
+            let declared = self.layers.iter().filter(is_named).map(|(_, layer)| layer.instrument).collect();
+            SubmitError::UnknownLayer { layer: name.to_owned(), instrument, declared }
+        })
     }
 
     /// The group's index.

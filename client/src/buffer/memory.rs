@@ -61,12 +61,14 @@ impl Buffer for MemoryBuffer {
     fn settle(&mut self, seq: u64) -> u64 {
         debug_assert!(seq <= self.sent_seq, "only what was sent can be settled");
         let mut frames = 0;
-        for entry in self.entries.range(self.index_of(self.settled_seq + 1)..) {
+        let first = self.index_of(self.settled_seq + 1);
+        for entry in self.entries.range_mut(first..) {
             if entry.last_seq() > seq {
                 break;
             }
             frames += entry.frames();
             self.usage.in_flight_bytes -= entry.cost_bytes();
+            entry.detach();
             self.usage.kept_bytes += entry.cost_bytes();
         }
         self.settled_seq = self.settled_seq.max(seq);

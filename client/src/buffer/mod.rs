@@ -8,15 +8,16 @@ pub(crate) use memory::MemoryBuffer;
 
 use bytes::Bytes;
 
-/// What an entry costs beside its bytes: its place in the queue, its allocation's header, and the marks that the
+/// What an entry costs beside its bytes: its place in the queue, the headers of its allocations, and the marks that the
 /// uploader keeps of frames under way. Frames that carry a few scalars only would otherwise not be bounded.
-pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 192;
+pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 256;
 
 /// One place in the sequence: a frame, or the stretch of frames that had to be given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// A frame as it goes on the wire.
-    Frame { seq: u64, step: u64, bytes: Bytes },
+    /// A frame as it goes on the wire: the bytes of its rows, and behind them what is attached to it. That is needed
+    /// once only: a frame that is settled has none.
+    Frame { seq: u64, step: u64, bytes: Bytes, attached: Bytes },
     /// Frames that are no more.
     Dropped(Stretch),
 }
@@ -48,7 +49,7 @@ impl Entry {
     /// Bytes of memory that the entry stands for.
     pub(crate) fn cost_bytes(&self) -> usize {
         match self {
-            Self::Frame { bytes, .. } => bytes.len() + ENTRY_OVERHEAD_BYTES,
+            Self::Frame { bytes, attached, .. } => bytes.len() + attached.len() + ENTRY_OVERHEAD_BYTES,
             Self::Dropped(_) => ENTRY_OVERHEAD_BYTES,
         }
     }
@@ -58,6 +59,13 @@ impl Entry {
         match self {
             Self::Frame { .. } => 1,
             Self::Dropped(_) => 0,
+        }
+    }
+
+    /// Forgets what is attached.
+    pub(crate) fn detach(&mut self) {
+        if let Self::Frame { attached, .. } = self {
+            *attached = Bytes::new();
         }
     }
 
@@ -113,7 +121,8 @@ pub(crate) trait Buffer: Send {
     /// Everything up to `seq` was sent at least once.
     fn mark_sent(&mut self, seq: u64);
 
-    /// Everything up to `seq`, all of it sent, is settled. Returns the number of frames this settled for the first time.
+    /// Everything up to `seq`, all of it sent, is settled, and what was attached to it forgotten. Returns the number of
+    /// frames this settled for the first time.
     fn settle(&mut self, seq: u64) -> u64;
 
     /// Forgets settled entries below `seq`; what is not settled stays.

@@ -5,10 +5,11 @@ use bytes::Bytes;
 use super::{Buffer, ENTRY_OVERHEAD_BYTES, Entry, MemoryBuffer, Stretch, Usage};
 use crate::random::SplitMix64;
 
-/// The fate of one sequence number: its payload length, or the number of the stretch that swallowed it.
+/// The fate of one sequence number: the lengths of its rows and of what is attached, or the number of the stretch that
+/// swallowed it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
-    Frame { len: usize },
+    Frame { len: usize, attached_len: usize },
     Dropped { stretch: u64 },
 }
 
@@ -59,8 +60,16 @@ impl Model {
 
     fn cost(&self, seq: u64) -> usize {
         match self.fate(seq) {
-            Fate::Frame { len } => len + ENTRY_OVERHEAD_BYTES,
+            Fate::Frame { len, .. } => len + self.attached_len(seq) + ENTRY_OVERHEAD_BYTES,
             Fate::Dropped { .. } => ENTRY_OVERHEAD_BYTES,
+        }
+    }
+
+    /// What is settled has nothing attached any more.
+    fn attached_len(&self, seq: u64) -> usize {
+        match self.fate(seq) {
+            Fate::Frame { attached_len, .. } if seq > self.settled_seq => attached_len,
+            _ => 0,
         }
     }
 
@@ -101,9 +110,10 @@ fn check(model: &Model, buffer: &MemoryBuffer) {
         let entry = buffer.read_from(seq).expect("the model holds this entry");
         assert_eq!((entry.first_seq(), entry.last_seq()), (from, to));
         match (entry, model.fate(from)) {
-            (Entry::Frame { bytes, step, .. }, Fate::Frame { len }) => {
+            (Entry::Frame { bytes, attached, step, .. }, Fate::Frame { len, .. }) => {
                 assert_eq!(*step, step_of(from));
                 assert_eq!(bytes, &vec![from as u8; len]);
+                assert_eq!(attached, &vec![!from as u8; model.attached_len(from)]);
             }
             (Entry::Dropped(stretch), Fate::Dropped { .. }) => {
                 assert_eq!((stretch.first_step, stretch.last_step), (step_of(from), step_of(to)));
@@ -133,8 +143,10 @@ fn act(random: &mut SplitMix64, model: &mut Model, buffer: &mut MemoryBuffer) {
     match random.below(12) {
         0..=4 => {
             let (seq, len) = (model.last_seq() + 1, random.below(500) as usize);
-            model.fates.push(Fate::Frame { len });
-            buffer.append(Entry::Frame { seq, step: step_of(seq), bytes: vec![seq as u8; len].into() });
+            let attached_len = random.below(2) as usize * random.below(1000) as usize;
+            model.fates.push(Fate::Frame { len, attached_len });
+            let (bytes, attached) = (vec![seq as u8; len].into(), vec![!seq as u8; attached_len].into());
+            buffer.append(Entry::Frame { seq, step: step_of(seq), bytes, attached });
         }
         5 => {
             let from = model.last_seq() + 1;
@@ -215,7 +227,12 @@ fn release_while(model: &mut Model, go_on: impl Fn(&Model, u64) -> bool) {
 fn a_dropped_stretch_is_settled_without_counting_as_frames() {
     let mut buffer = MemoryBuffer::default();
     for seq in 1..=4 {
-        buffer.append(Entry::Frame { seq, step: seq, bytes: Bytes::from_static(b"frame") });
+        buffer.append(Entry::Frame {
+            seq,
+            step: seq,
+            bytes: Bytes::from_static(b"fra"),
+            attached: Bytes::from_static(b"me"),
+        });
     }
     buffer.mark_sent(1);
     assert_eq!(buffer.drop_unsent(2 * (5 + ENTRY_OVERHEAD_BYTES)), 2, "frames 2 and 3");

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use bytes::Bytes;
 use gradwatch_proto::v1::{self, client_message::Message};
 use prost::Message as _;
 
@@ -18,6 +19,11 @@ const BATCH_FRAMES: usize = 64;
 const ENVELOPE_BYTES: usize = 16;
 /// How often a server may have frames sent again without moving its mark.
 const MAX_RESENDS: u32 = 256;
+
+/// The largest frame that fits a message.
+pub(super) fn max_frame_bytes(max_message_bytes: usize) -> usize {
+    max_message_bytes.saturating_sub(2 * ENVELOPE_BYTES)
+}
 
 /// The server said what cannot be: the words for it.
 pub(super) type Fault = &'static str;
@@ -254,14 +260,14 @@ impl Attempt {
                         last_step: stretch.last_step,
                     }));
                 }
-                Entry::Frame { seq, bytes, .. } => {
+                Entry::Frame { seq, bytes, attached, .. } => {
                     let seq = *seq;
-                    let frame_bytes = bytes.len() + ENVELOPE_BYTES;
+                    let frame_bytes = bytes.len() + attached.len() + ENVELOPE_BYTES;
                     if !frames.is_empty() && message_bytes + frame_bytes > batch_bytes {
                         break;
                     }
-                    // Decoding copies the names of scalars; sketches stay slices of the buffered bytes.
-                    match v1::Frame::decode(bytes.clone()) {
+                    // Decoding copies names and spectra; sketches and weights stay slices of the buffered bytes.
+                    match decode(bytes, attached) {
                         Ok(frame) if message_bytes + frame_bytes <= max_message_bytes => frames.push(frame),
                         _ => {
                             self.give_up(seq);
@@ -292,4 +298,10 @@ impl Attempt {
         }
         self.shared.dropped.fetch_add(frames, Relaxed);
     }
+}
+
+fn decode(bytes: &Bytes, attached: &Bytes) -> Result<v1::Frame, prost::DecodeError> {
+    let mut frame = v1::Frame::decode(bytes.clone())?;
+    frame.merge(attached.clone())?;
+    Ok(frame)
 }

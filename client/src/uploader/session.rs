@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Endpoint;
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, max_frame_bytes};
 use super::interruption::{Interruption, quote};
 use super::{End, Stopped, Uploader, stop};
 use crate::credentials::Authorization;
@@ -196,6 +196,7 @@ impl Uploader {
                 if let Some(max_message_bytes) = max_message_bytes(opened.limits.as_ref()) {
                     session.max_message_bytes = max_message_bytes;
                 }
+                self.shared.max_frame_bytes.store(max_frame_bytes(session.max_message_bytes), Relaxed);
                 self.shared.set_segment(opened.segment);
                 self.shared.connected.store(true, Relaxed);
                 self.shared.interrupt(None);

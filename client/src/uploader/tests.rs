@@ -104,7 +104,9 @@ impl Simulation {
         // Some are longer than the server takes.
         let name = "n".repeat(self.random.below(1100) as usize);
         let frame = v1::Frame { seq, step: 3 * seq, scalars: [(name, 1.0)].into(), ..v1::Frame::default() };
-        self.backlog.append(Entry::Frame { seq, step: frame.step, bytes: frame.encode_to_vec().into() });
+        let attached = v1::Frame { happened: vec![seq.to_string()], ..v1::Frame::default() };
+        let (bytes, attached) = (frame.encode_to_vec().into(), attached.encode_to_vec().into());
+        self.backlog.append(Entry::Frame { seq, step: frame.step, bytes, attached });
     }
 
     fn send(&mut self) {
@@ -113,6 +115,11 @@ impl Simulation {
         match front.next_message(MAX_MESSAGE_BYTES) {
             Some(Message::Frames(batch)) => {
                 assert!(batch.encoded_len() <= MAX_MESSAGE_BYTES);
+                for frame in &batch.frames {
+                    // What is sent again to be settled is whole; what is settled only refills windows.
+                    let expected = (frame.seq > front.settled_seq()).then(|| frame.seq.to_string());
+                    assert!(frame.happened.iter().eq(&expected), "{frame:?}");
+                }
                 self.wire.extend(batch.frames.iter().map(|frame| (frame.seq, frame.seq, true)));
             }
             Some(Message::Dropped(dropped)) => {

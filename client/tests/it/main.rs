@@ -3,12 +3,16 @@
 
 mod delivery;
 mod hostile;
+mod large;
+mod layer_mistakes;
 mod memory;
 mod misuse;
 mod payloads;
 mod peer;
 mod repeatable;
 mod rewind;
+mod schedules;
+mod snapshots;
 
 use std::time::{Duration, Instant};
 

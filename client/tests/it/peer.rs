@@ -88,6 +88,8 @@ pub(crate) struct Attempt {
     pub(crate) dropped: Vec<v1::Dropped>,
     /// Sequence numbers that refilled windows, one list a stream.
     pub(crate) refills: Vec<Vec<u64>>,
+    /// Snapshots in frames that only refilled windows.
+    pub(crate) refilled_snapshots: usize,
     pub(crate) finish: Option<v1::Finish>,
     pub(crate) streams: usize,
     pub(crate) heartbeats: usize,
@@ -373,7 +375,11 @@ impl Service {
             self.fault(format!("seq {from_seq} does not follow on {cursor:?}"));
         }
         if to_seq <= committed_seq {
-            self.with(id, |attempt| attempt.refills.last_mut().unwrap().push(from_seq));
+            let snapshots = if let Item::Frame(frame) = &item { frame.snapshots.len() } else { 0 };
+            self.with(id, |attempt| {
+                attempt.refills.last_mut().unwrap().push(from_seq);
+                attempt.refilled_snapshots += snapshots;
+            });
             return Ok(());
         }
         if self.once(from_seq, |script| &mut script.lose) {

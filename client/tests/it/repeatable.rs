@@ -73,7 +73,7 @@ fn a_base_is_not_sent_and_the_next_update_starts_from_it() {
 fn whoever_waits_for_room_loses_nothing() {
     let peer = Peer::start(Script { commits: false, keep: 20, ..Script::default() });
     // The smallest buffer: 4 × 11 frames, of which some hundreds are submitted.
-    let mut run = small_run(&peer.url()).buffer_bytes(24 << 10).open().unwrap();
+    let mut run = small_run(&peer.url()).buffer_bytes(25 << 10).open().unwrap();
     let mut step = 0;
     let mut waits = 0;
     while step < 600 {
