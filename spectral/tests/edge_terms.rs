@@ -33,10 +33,16 @@ fn terms(curvatures: [f64; 2], projections: [f64; 2]) -> EdgeTerms {
     EdgeTerms { position: 1, curvatures: Some(curvatures), projections: Some(projections), loss_projections: None }
 }
 
+/// Curvatures and projections at a step.
+fn along(step: f64) -> ([f64; 2], [f64; 2]) {
+    let curvatures = [0.2 + 0.05 * (0.011 * step).sin(), 0.5 + 0.1 * (0.007 * step).cos()];
+    (curvatures, [0.6 + 0.2 * (0.02 * step).sin(), 0.3 + 0.05 * (0.013 * step).cos()])
+}
+
 /// What the job measures at a step.
 fn measured(step: f64) -> EdgeTerms {
-    let curvatures = [0.2 + 0.05 * (0.011 * step).sin(), 0.5 + 0.1 * (0.007 * step).cos()];
-    terms(curvatures, [0.6 + 0.2 * (0.02 * step).sin(), 0.3 + 0.05 * (0.013 * step).cos()])
+    let (curvatures, projections) = along(step);
+    terms(curvatures, projections)
 }
 
 /// sigma_2 goes its own way.
@@ -46,10 +52,7 @@ fn second(step: f64) -> f64 {
 
 /// The theorem's dg/dt.
 fn flow(step: f64, gap: f64) -> f64 {
-    let ([h, next_h], [g, next_g]) = match measured(step) {
-        EdgeTerms { curvatures: Some(h), projections: Some(g), .. } => (h, g),
-        _ => unreachable!(),
-    };
+    let ([h, next_h], [g, next_g]) = along(step);
     let (sigma, next_sigma) = (second(step) + gap, second(step));
     -ETA * (h - next_h) * (sigma + next_sigma) / 2.0 - ETA * ((h + next_h) / 2.0 + OMEGA) * gap
         + ETA * WINDOW as f64 * (g * g / sigma - next_g * next_g / next_sigma)
