@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use super::{
-    events, groups, health,
+    events, groups, health, layers,
     message::{ReadingMessage, RunMessage},
     overview,
     params::Query,
@@ -37,6 +37,7 @@ use crate::error::{ErrorCode, Problem};
         runs::patch,
         runs::delete,
         groups::list,
+        layers::list,
         segments::list,
         readings::list,
         series::of_run,
