@@ -56,7 +56,7 @@ pub(super) fn layer_reading(key: &LayerKey, segment: u32, step: u64) -> LayerRea
     }
     let seed = number + u64::from(segment) + key.layer.len() as u64;
     let fields = iter::zip(0.., key.instrument.fields());
-    let values = fields.map(|(place, field)| ((number + place) % 7 != 0).then(|| made(field, seed + place)));
+    let values = fields.map(|(place, field)| (!(number + place).is_multiple_of(7)).then(|| made(field, seed + place)));
     LayerReading::from_values(key.instrument, values).expect("values of their fields' types")
 }
 
