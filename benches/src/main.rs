@@ -10,6 +10,7 @@ mod machine;
 mod memory;
 mod process;
 mod report;
+mod snapshots;
 mod usage;
 mod verify;
 
@@ -31,6 +32,7 @@ enum Bench {
     Ingest(ingest::Ingest),
     Charts(charts::Charts),
     Memory(memory::Memory),
+    Snapshots(snapshots::Snapshots),
     /// The server that only decodes; started by the others
     #[command(hide = true)]
     BareServer,
@@ -42,6 +44,7 @@ async fn main() -> Result<()> {
         Bench::Ingest(ingest) => ingest.run(&Database::all()?).await,
         Bench::Charts(charts) => charts.run(&Database::all()?).await,
         Bench::Memory(memory) => memory.run().await,
+        Bench::Snapshots(snapshots) => snapshots.run(&Database::all()?).await,
         Bench::BareServer => bare::serve().await,
     }
 }

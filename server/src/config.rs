@@ -3,8 +3,10 @@
 
 mod database_url;
 mod environment;
+mod projects;
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -29,6 +31,7 @@ const BOOTSTRAP_VARIABLE: &str = "GRADWATCH_BOOTSTRAP_TOKEN";
 const MAX_REQUESTS_PER_S: usize = 1_000_000;
 
 pub use database_url::DatabaseUrl;
+pub use projects::{Instruments, Project};
 
 /// Everything that can be set. The default file documents each field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +49,7 @@ pub struct Config {
     pub database_url: Option<DatabaseUrl>,
     pub shutdown_deadline_s: u64,
     pub numeric_threads: usize,
+    pub snapshot_threads: usize,
     pub memory_limit_bytes: usize,
     pub log: Log,
     pub access: Access,
@@ -53,7 +57,10 @@ pub struct Config {
     pub liveness: Liveness,
     pub retention: Retention,
     pub api: Api,
+    pub instruments: Instruments,
     pub detectors: DetectorConfig,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub projects: BTreeMap<String, Project>,
     #[serde(skip)]
     pub bootstrap_token: Option<Secret>,
 }
@@ -174,6 +181,16 @@ pub enum ConfigError {
         /// In characters, counted from 1.
         column: usize,
     },
+    /// What a project has otherwise cannot be used.
+    #[error("projects.{project:?}.{section}: {message}")]
+    Project {
+        /// The project.
+        project: String,
+        /// `detectors` or `instruments`.
+        section: &'static str,
+        /// What is wrong; names the setting.
+        message: String,
+    },
     /// A value is out of range, or contradicts another.
     #[error("{field}: {message}")]
     Invalid {
@@ -285,7 +302,8 @@ impl Config {
         }
         self.detectors
             .validate()
-            .map_err(|error| ConfigError::Invalid { field: "detectors", message: error.to_string() })
+            .map_err(|error| ConfigError::Invalid { field: "detectors", message: error.to_string() })?;
+        self.validate_projects()
     }
 
     /// Whether callers are asked for a token: always beyond loopback unless `insecure`.
@@ -305,6 +323,15 @@ impl Config {
     pub fn numeric_threads(&self) -> usize {
         match self.numeric_threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+
+    /// Threads that read snapshots.
+    #[must_use]
+    pub fn snapshot_threads(&self) -> usize {
+        match self.snapshot_threads {
+            0 => (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1),
             threads => threads,
         }
     }

@@ -1,5 +1,6 @@
 //! Counters of the server, as Prometheus reads them.
 
+use gradwatch_spectral::layers::{LayerReading, Reason};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -20,6 +21,13 @@ pub(crate) struct EventLabel {
     pub event_type: String,
 }
 
+/// What a reading of a layer is counted by.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct InstrumentLabel {
+    /// Such as `cascade`.
+    pub instrument: &'static str,
+}
+
 /// All counters. What goes up and down is two counters (opened, closed), subtracted by whoever reads them: a pair of
 /// +1 and −1 on one gauge drifts when one of them is missed.
 #[derive(Debug)]
@@ -33,6 +41,12 @@ pub(crate) struct Metrics {
     pub frames_refilled: Counter,
     pub readings: Counter,
     pub events: Family<EventLabel, Counter>,
+    /// By instrument: read, and failed on, which is a bug.
+    pub snapshots_read: Family<InstrumentLabel, Counter>,
+    pub snapshots_failed: Family<InstrumentLabel, Counter>,
+    pub snapshots_skipped: Family<InstrumentLabel, Counter>,
+    pub snapshot_bytes_queued: Counter,
+    pub snapshot_bytes_done: Counter,
     pub commits: Counter,
     pub commit_failures: Family<CodeLabel, Counter>,
     pub unique_violations: Counter,
@@ -65,6 +79,9 @@ impl Metrics {
         let frames_dropped_by_clients = counter("frames_dropped_by_clients", "Frames that clients gave up");
         let frames_refilled = counter("frames_refilled", "Settled frames sent again to refill windows");
         let readings = counter("readings", "Readings committed");
+        let snapshot_bytes_queued = counter("snapshot_bytes_queued", "Bytes of snapshots that began to wait");
+        let snapshot_bytes_done =
+            counter("snapshot_bytes_done", "Bytes of snapshots that ended to wait; queued minus done is the backlog");
         let commits = counter("commits", "Transactions committed by the recorder");
         let unique_violations = counter("unique_violations", "Rows that were to be stored twice: always a bug");
         let ingest_streams_opened = counter("ingest_streams_opened", "Frame streams opened");
@@ -81,6 +98,15 @@ impl Metrics {
         };
         let commit_failures = family("commit_failures", "Transactions rolled back, by cause");
         let errors = family("errors", "Requests refused, by error code");
+        let mut by_instrument = |name: &str, help: &str| {
+            let family = Family::<InstrumentLabel, Counter>::default();
+            registry.register(name, help, family.clone());
+            family
+        };
+        let snapshots_read = by_instrument("snapshots_read", "Snapshots of layers read, by instrument");
+        let snapshots_failed =
+            by_instrument("snapshots_failed", "Snapshots that an instrument failed on: always a bug");
+        let snapshots_skipped = by_instrument("snapshots_skipped", "Snapshots not read because too many waited");
         let events = Family::default();
         registry.register("events", "Events recorded, by type", Family::clone(&events));
         let commit_seconds = Histogram::new([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0]);
@@ -97,6 +123,11 @@ impl Metrics {
             frames_refilled,
             readings,
             events,
+            snapshots_read,
+            snapshots_failed,
+            snapshots_skipped,
+            snapshot_bytes_queued,
+            snapshot_bytes_done,
             commits,
             commit_failures,
             unique_violations,
@@ -122,6 +153,16 @@ impl Metrics {
             tracing::error!(%error, "metrics cannot be encoded");
         }
         text
+    }
+
+    /// Counts what became of a snapshot.
+    pub(crate) fn count_snapshot(&self, reading: &LayerReading) {
+        let family = match reading.reason() {
+            Some(Reason::Skipped) => &self.snapshots_skipped,
+            Some(Reason::Failed) => &self.snapshots_failed,
+            _ => &self.snapshots_read,
+        };
+        family.get_or_create(&InstrumentLabel { instrument: reading.instrument().as_str() }).inc();
     }
 
     /// Counts an event.

@@ -150,7 +150,7 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
     let recorder = Recorder { store: Arc::clone(&store), hub, metrics, lost: lost_sender, trouble };
     let recorder = tokio::spawn(recorder.run(queue));
     let lost = pipeline.watch_lost(lost);
-    adopt_running(&state).await?;
+    adopt_unfinished(&state).await?;
     let connections = TaskTracker::new();
     let ends = http_server::Ends {
         draining: draining.clone(),
@@ -211,8 +211,9 @@ async fn prepare_access(config: &Config, store: &dyn Store) -> Result<(), StoreE
     Ok(())
 }
 
-/// Runs that were going on when the last server stopped get an owner, so that their silence is noticed.
-async fn adopt_running(state: &AppState) -> Result<(), StoreError> {
+/// Runs that were going on when the last server stopped get an owner, so that their silence is noticed, and so do those
+/// whose snapshots are still to be read.
+async fn adopt_unfinished(state: &AppState) -> Result<(), StoreError> {
     for run_state in [RunState::Running, RunState::Stalled] {
         let mut query = RunQuery {
             project: None,
@@ -234,6 +235,9 @@ async fn adopt_running(state: &AppState) -> Result<(), StoreError> {
                 break;
             }
         }
+    }
+    for run_id in state.store.runs_with_pending_snapshots().await? {
+        state.pipeline.adopt(run_id);
     }
     Ok(())
 }

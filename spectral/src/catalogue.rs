@@ -128,35 +128,59 @@ const fn info(detector: Detector, name: &'static str, rule: &'static str) -> Det
     DetectorInfo { detector, name, rule }
 }
 
-/// The edge and update detectors with their default rules. The thresholds are ours.
+/// The detectors with their default rules. The thresholds are ours.
 pub const DETECTORS: &[DetectorInfo] = &[
     info(
         Detector::EdgeRegime,
         "edge.regime",
         "ln dk above its past's median by l = min(max(ln 3, 4 spreads), ln 8): transition; by ln 10 more: forgetting; 20 % of l \
-         lower on the way back; 3 readings in a row confirm; a state held for 4W readings is the new plateau.",
+         lower on the way back; max(3, W/2) readings in a row confirm; a state held for 4W readings is the new plateau.",
     ),
     info(
         Detector::GapOpening,
         "edge.gap_opening",
-        "ln ratio_1 or ln(gap23_rel + 0.05) above its past's median by more than max(ln 2, 4 spreads) for 3 readings.",
+        "ln ratio_1 or ln(gap23_rel + 0.05) above its past's median by more than max(ln 2.5, 4 spreads) for 3 readings, \
+         or by more than max(ln 2, 4 spreads) for W + 1 readings.",
     ),
     info(
         Detector::GapCollapse,
         "edge.gap_collapse",
-        "ln ratio_1 or ln(gap23_rel + 0.05) below its past's median by more than max(ln 2, 4 spreads) for 3 readings.",
+        "ln ratio_1 or ln(gap23_rel + 0.05) below its past's median by more than max(ln 2.5, 4 spreads) for 3 readings, \
+         or by more than max(ln 2, 4 spreads) for W + 1 readings.",
     ),
     info(
         Detector::PositionChange,
         "edge.position_change",
-        "One same k* other than the confirmed one, its score above 1.25 times the confirmed position's, for max(3, W/2) \
+        "One same k* other than the confirmed one, its score above 1.5 times the confirmed position's, for max(3, W/2) \
          readings in a row.",
     ),
     info(
         Detector::Rotation,
         "edge.rotation",
-        "overlap_1 below 0.5 in one reading while the previous ratio_1 > 2 and the median of the previous W overlaps > 0.9; \
-         then W readings of rest.",
+        "overlap_1 below 0.5 in one reading while each of the previous W + 1 ratio_1 > 2 and the median of the previous W \
+         overlaps > 0.9; then W readings of rest.",
     ),
-    info(Detector::UpdateSpike, "update.spike", "update.norm_z above 6; one event until it is below 3."),
+    info(
+        Detector::UpdateSpike,
+        "update.spike",
+        "update.norm_z above 6 and the norm above 3 times the median of those before; one event until norm_z is below 3.",
+    ),
+    info(
+        Detector::CascadeShift,
+        "cascade.shift",
+        "phi, nest_dimension or branching off the median of the 32 to 256 readings before by more than max(0.001, 4.5 spreads) \
+         for 3 readings on one side.",
+    ),
+    info(
+        Detector::DeadCountChange,
+        "dead_directions.count_change",
+        "One same count_gap other than the confirmed one for 3 readings in a row with the same kept; gap_nats > 3 for a count \
+         of at least 1, gap_nats < 2 for 0.",
+    ),
+    info(
+        Detector::CurvatureShift,
+        "curvature.shift",
+        "exponent off the confirmed one by more than max(0.1, 3 standard errors of the difference) for 2 readings on one side; \
+         the newest is then confirmed.",
+    ),
 ];

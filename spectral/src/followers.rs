@@ -3,10 +3,26 @@
 use serde::{Deserialize, Serialize};
 
 use crate::detectors::{
-    Detection, DetectorConfig, Finding, PositionChange, Regime, RegimeDetector, Rotation, Shift, Spike,
+    Detection, Detector, DetectorConfig, Finding, PositionChange, Quantity, Regime, RegimeDetector, Rotation, Shift,
+    Spike,
 };
 use crate::edge::{EdgeReading, GapFlow};
 use crate::health::NormHistory;
+
+/// x = ln ratio_1 of the gap rules.
+const LEADING_GAP: Quantity = Quantity {
+    reading: "edge.ratio_1",
+    quantity: "ln edge.ratio_1",
+    rose: Detector::GapOpening,
+    fell: Detector::GapCollapse,
+};
+/// x = ln(gap23_rel + offset) of the gap rules.
+const SECOND_GAP: Quantity = Quantity {
+    reading: "edge.gap23_rel",
+    quantity: "ln(edge.gap23_rel + offset)",
+    rose: Detector::GapOpening,
+    fell: Detector::GapCollapse,
+};
 
 /// Follows the readings of one (segment, group, kind, window).
 ///
@@ -69,18 +85,19 @@ impl Followers {
         }
         self.measure_interval(step);
         let mut findings = Vec::new();
-        reading.norm_z = self.norms.push(reading.update_norm);
-        if let Some(norm_z) = reading.norm_z
+        let excess = self.norms.push(reading.update_norm);
+        reading.norm_z = excess.map(|excess| excess.z);
+        if let Some(excess) = excess
             && self.reports_spike
         {
-            findings.extend(self.spike.see(norm_z, &self.config.spike));
+            findings.extend(self.spike.see(excess, &self.config.spike));
         }
         if !reading.is_warming() {
             self.fit_gap_flow(step, reading);
             self.detect(reading, &mut findings);
         }
         let window_steps = self.interval_steps.and_then(|steps| steps.checked_mul(self.window as u64));
-        findings.into_iter().map(|finding| finding.into_detection(step, self.window, window_steps)).collect()
+        findings.into_iter().map(|finding| finding.into_detection(step, Some(self.window), window_steps)).collect()
     }
 
     /// To be called when the window restarts without a row (a hole, a non-finite row): nothing that needs consecutive
@@ -129,13 +146,12 @@ impl Followers {
     fn detect(&mut self, reading: &EdgeReading, findings: &mut Vec<Finding>) {
         let (window, config) = (self.window, &self.config);
         findings.extend(self.regime.see(reading, window, &config.regime));
+        let gap_rule = config.gap.rule(window);
         if let Some(ratio) = reading.ratio_1 {
-            let names = ("edge.ratio_1", "ln edge.ratio_1");
-            findings.extend(self.leading_gap.see(ratio.ln(), names, window, &config.gap));
+            findings.extend(self.leading_gap.see(ratio.ln(), LEADING_GAP, &gap_rule));
         }
         if let Some(gap) = reading.gap23_rel {
-            let names = ("edge.gap23_rel", "ln(edge.gap23_rel + offset)");
-            findings.extend(self.second_gap.see((gap + config.gap.gap23_offset).ln(), names, window, &config.gap));
+            findings.extend(self.second_gap.see((gap + config.gap.gap23_offset).ln(), SECOND_GAP, &gap_rule));
         }
         findings.extend(self.position.see(reading, window, &config.position));
         findings.extend(self.rotation.see(reading, window, &config.rotation));

@@ -5,7 +5,7 @@ mod support;
 use gradwatch_spectral::detectors::{Bands, Detection, Detector, DetectorConfig, Regime};
 use gradwatch_spectral::edge::{EdgeParams, EdgeReading, edge_readings};
 use gradwatch_spectral::followers::Followers;
-use gradwatch_spectral::health::NormHistory;
+use gradwatch_spectral::health::{NormExcess, NormHistory};
 use serde_json::json;
 use support::{Random, add, assert_close};
 
@@ -112,7 +112,7 @@ fn planted_changes_fire() {
         assert!(found.iter().all(|detection| detection.step >= 200), "nothing before the first change, seed {seed}");
         for detection in &found {
             let evidence = &detection.evidence;
-            assert_eq!((evidence.window, evidence.window_steps), (10, Some(10)));
+            assert_eq!((evidence.window, evidence.window_steps), (Some(10), Some(10)));
             assert!(!evidence.values.is_empty() && evidence.confirmed >= 1);
             let regime = detection.detector == Detector::EdgeRegime;
             assert_eq!((detection.from.is_some(), detection.to.is_some()), (regime, regime));
@@ -252,7 +252,7 @@ fn gaps_open_and_collapse_once() {
     assert_eq!(leading, expected);
     let reversal = found.iter().find(|detection| detection.step == 68).expect("found above");
     assert_eq!(reversal.evidence.spread, None);
-    assert_close(reversal.evidence.threshold, 2f64.ln(), 1e-12, "threshold");
+    assert_close(reversal.evidence.threshold, 2.5f64.ln(), 1e-12, "threshold");
 }
 
 #[test]
@@ -276,11 +276,10 @@ fn position_changes_when_it_lasts_and_stands_out() {
     };
     assert_eq!((narrow(1).position, narrow(2).position), (Some(1), Some(2)));
     let readings: Vec<EdgeReading> = (0..80).map(|t| narrow(if t < 40 { 1 } else { 2 })).collect();
-    let strict = DetectorConfig::default();
-    assert_eq!(steps_of(&follow(&readings, 6, &strict), Detector::PositionChange), [42]);
-    let mut wide = DetectorConfig::default();
-    wide.position.margin = 2.0;
-    assert!(steps_of(&follow(&readings, 6, &wide), Detector::PositionChange).is_empty());
+    assert!(steps_of(&follow(&readings, 6, &DetectorConfig::default()), Detector::PositionChange).is_empty());
+    let mut lenient = DetectorConfig::default();
+    lenient.position.margin = 1.25;
+    assert_eq!(steps_of(&follow(&readings, 6, &lenient), Detector::PositionChange), [42]);
 }
 
 #[test]
@@ -299,6 +298,80 @@ fn rotation_needs_a_stable_direction_that_stood_out() {
     assert_eq!(run(strong, &[6, 20], 0.99), [20]);
     assert!(run(strong, &[30], 0.8).is_empty(), "was not stable");
     assert!(run(FLAT, &[30], 0.99).is_empty(), "did not stand out");
+}
+
+/// A single large update leads until it leaves the window; that it leaves is no rotation.
+#[test]
+fn a_direction_that_led_for_one_window_does_not_rotate() {
+    let strong = [6.0, 1.4, 1.3, 1.2, 1.1, 1.0];
+    let run = |led: usize| {
+        let reading = |t: usize| {
+            let (from, until) = (30, 30 + led);
+            let overlap = if t == from || t == until { 0.1 } else { 0.99 };
+            made(if (from..until).contains(&t) { strong } else { FLAT }, Some(1.0), (t > 0).then_some(overlap))
+        };
+        steps_of(&follow(&(0..60).map(reading).collect::<Vec<_>>(), 6, &DetectorConfig::default()), Detector::Rotation)
+    };
+    assert!(run(6).is_empty());
+    assert_eq!(run(7), [37]);
+}
+
+/// A gap that opens by 2.5 needs 3 readings; one that opens by less, more readings than a single update is in the window.
+#[test]
+fn a_small_gap_has_to_outlast_the_window() {
+    let run = |ratio: f64, lasts: usize| {
+        let level = |t: usize| if (60..60 + lasts).contains(&t) { ratio } else { 1.1 };
+        let found = follow(&(0..90).map(|t| with_ratio(level(t))).collect::<Vec<_>>(), 6, &DetectorConfig::default());
+        let leading = found.into_iter().filter(|detection| detection.evidence.reading == "edge.ratio_1");
+        leading.map(|detection| (detection.step, detection.evidence)).collect::<Vec<_>>()
+    };
+    let sudden = run(1.1 * 2.6, 3);
+    assert_eq!((sudden[0].0, sudden[0].1.confirmed, sudden[0].1.values.len()), (62, 3, 3));
+    assert_close(sudden[0].1.threshold, 2.5f64.ln(), 1e-12, "threshold");
+    assert!(run(1.1 * 2.4, 6).is_empty());
+    let lasting = run(1.1 * 2.4, 7);
+    assert_eq!((lasting[0].0, lasting[0].1.confirmed, lasting[0].1.values.len()), (66, 7, 7));
+    assert_close(lasting[0].1.threshold, 2f64.ln(), 1e-12, "threshold");
+    assert!(run(1.1 * 1.9, 30).is_empty());
+}
+
+/// Readings on both sides of the boundary of forgetting, 30 times the past, are a transition all the same.
+#[test]
+fn readings_near_the_upper_boundary_confirm_the_nearer_regime() {
+    let level = |t: usize| if t < 50 { 1.0 } else { [50.0, 20.0][t % 2] };
+    let found = follow(&with_dk((0..60).map(|t| wobble(t) * level(t))), 6, &DetectorConfig::default());
+    assert_eq!(regimes(&found), [(14, Regime::Plateau), (52, Regime::Transition)]);
+    assert!(found[1].evidence.values.iter().all(|x| x - found[1].evidence.reference.expect("a median") > 3f64.ln()));
+}
+
+/// Half of a long window confirms a regime.
+#[test]
+fn long_windows_take_longer_to_confirm_a_regime() {
+    let mut config = DetectorConfig::default();
+    let readings = with_dk((0..80).map(|t| wobble(t) * if t >= 50 { 20.0 } else { 1.0 }));
+    let entered = |config: &DetectorConfig| regimes(&follow(&readings, 20, config))[1];
+    assert_eq!(entered(&config), (59, Regime::Transition));
+    config.regime.confirm_windows = 0.0;
+    assert_eq!(entered(&config), (52, Regime::Transition));
+}
+
+/// Six spreads of a nearly constant norm are no spike: it must also be three times as large.
+#[test]
+fn a_spike_is_three_times_the_norm_before() {
+    let run = |norm: f64, config: &DetectorConfig| {
+        let mut followers = Followers::new(6, config);
+        let mut reading = |t: u64| {
+            let mut reading = made(FLAT, Some(1.0), None);
+            reading.update_norm = if t == 40 { norm } else { 1.0 };
+            steps_of(&followers.follow(t, &mut reading), Detector::UpdateSpike)
+        };
+        (0..60).flat_map(&mut reading).collect::<Vec<_>>()
+    };
+    let mut config = DetectorConfig::default();
+    assert!(run(2.9, &config).is_empty());
+    assert_eq!(run(3.1, &config), [40]);
+    config.spike.ratio = 1.0;
+    assert_eq!(run(2.9, &config), [40]);
 }
 
 /// Nothing may bridge a hole; what was learned stays.
@@ -338,18 +411,21 @@ fn norm_z_compares_with_up_to_64_previous_updates() {
     for t in 0..16 {
         assert_eq!(history.push(2.0), None, "update {t}: fewer than 16 before");
     }
+    let none_above = Some(NormExcess { z: 0.0, log_ratio: 0.0 });
     // The spread of a constant past is 0: the floor 0.1 applies.
-    assert_close(history.push(2.0 * 1f64.exp()).expect("16 before"), 10.0, 1e-12, "norm_z");
+    let excess = history.push(2.0 * 1f64.exp()).expect("16 before");
+    assert_close(excess.z, 10.0, 1e-12, "norm_z");
+    assert_close(excess.log_ratio, 1.0, 1e-12, "ratio");
     assert_eq!((history.push(0.0), history.push(f64::NAN), history.push(f64::INFINITY)), (None, None, None));
-    assert_eq!(history.push(2.0), Some(0.0), "an undefined norm does not join");
+    assert_eq!(history.push(2.0), none_above, "an undefined norm does not join");
     for _ in 0..64 {
         history.push(5.0);
     }
-    assert_eq!(history.push(5.0), Some(0.0), "older ones are forgotten");
+    assert_eq!(history.push(5.0), none_above, "older ones are forgotten");
     // Median and MAD of 1, e, e², …, e^15: 7.5 and 4.
     let mut history = NormHistory::default();
     (0..16).for_each(|t| assert_eq!(history.push(f64::from(t).exp()), None));
-    assert_close(history.push(20f64.exp()).expect("defined"), 12.5 / (1.4826 * 4.0), 1e-12, "norm_z");
+    assert_close(history.push(20f64.exp()).expect("defined").z, 12.5 / (1.4826 * 4.0), 1e-12, "norm_z");
 }
 
 #[test]
@@ -418,12 +494,17 @@ fn gap_flow_is_filled_once_there_is_enough() {
 fn thresholds_are_checked_by_name() {
     assert_eq!(DetectorConfig::default().validate(), Ok(()));
     type Spoil = fn(&mut DetectorConfig);
-    let cases: [(&str, Spoil); 8] = [
+    let cases: [(&str, Spoil); 13] = [
         ("regime.transition_ratio", |c| c.regime.transition_ratio = f64::NAN),
         ("regime.transition_ratio_max", |c| c.regime.transition_ratio_max = 2.0),
         ("regime.confirm_readings", |c| c.regime.confirm_readings = 0),
         ("regime.rebase_past_windows", |c| c.regime.rebase_past_windows = 5),
         ("gap.past_min_readings", |c| c.gap.past_min_readings = 100),
+        ("regime.confirm_windows", |c| c.regime.confirm_windows = -1.0),
+        ("gap.sudden_ratio", |c| c.gap.sudden_ratio = 1.9),
+        ("gap.lasting_windows", |c| c.gap.lasting_windows = 5.0),
+        ("rotation.stood_out_windows", |c| c.rotation.stood_out_windows = f64::NAN),
+        ("spike.ratio", |c| c.spike.ratio = 0.5),
         ("position.margin", |c| c.position.margin = 0.5),
         ("rotation.stable_above", |c| c.rotation.stable_above = 1.5),
         ("spike.z_rearm", |c| c.spike.z_rearm = 7.0),

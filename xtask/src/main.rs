@@ -96,15 +96,16 @@ fn one_version_each() -> Result<()> {
 }
 
 /// Benchmarks of one crate, by package.
-const BENCHES_OF_A_CRATE: [(&str, &str); 4] = [
+const BENCHES_OF_A_CRATE: [(&str, &str); 5] = [
     ("gradwatch-spectral", "sketch"),
     ("gradwatch-spectral", "edge"),
+    ("gradwatch-spectral", "false_alarms"),
     ("gradwatch-store", "commit"),
     ("gradwatch-tests", "submit"),
 ];
 
 /// Benchmarks of the whole service.
-const BENCHES_OF_THE_SERVICE: [&str; 3] = ["ingest", "charts", "memory"];
+const BENCHES_OF_THE_SERVICE: [&str; 4] = ["ingest", "charts", "memory", "snapshots"];
 
 fn bench(name: Option<&str>, arguments: &[String]) -> Result<()> {
     let is_known =

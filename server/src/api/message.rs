@@ -6,13 +6,16 @@ use gradwatch_store::{Reading, RunId, RunPatch};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{events::EventView, reading_view::ReadingView, runs::CountersView, time::Time};
+use super::{
+    events::EventView, layer_message::LayerReadingMessage, reading_view::ReadingView, runs::CountersView, time::Time,
+};
 use crate::recorder::{Publication, PublishedRun};
 
 /// The type of a message, which is its event name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MessageType {
     Reading,
+    LayerReading,
     Event,
     Run,
 }
@@ -21,6 +24,7 @@ impl MessageType {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Reading => "reading",
+            Self::LayerReading => "layer_reading",
             Self::Event => "event",
             Self::Run => "run",
         }
@@ -31,9 +35,9 @@ impl FromStr for MessageType {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let all = [Self::Reading, Self::Event, Self::Run];
+        let all = [Self::Reading, Self::LayerReading, Self::Event, Self::Run];
         let found = all.into_iter().find(|message_type| message_type.as_str() == text);
-        found.ok_or_else(|| format!("unknown type {text:?}; one of reading, event, run"))
+        found.ok_or_else(|| format!("unknown type {text:?}; one of reading, layer_reading, event, run"))
     }
 }
 
@@ -88,8 +92,8 @@ pub(crate) struct RunMessage {
     counters_added: CountersView,
 }
 
-/// The messages of a commit for one listener, as (type, JSON), in a fixed order: run by run, readings, events, then
-/// the run itself.
+/// The messages of a commit for one listener, as (type, JSON), in a fixed order: run by run, readings, readings of layers, events,
+/// then the run itself.
 pub(crate) fn messages(publication: &Publication, filter: &Filter) -> Vec<(MessageType, String)> {
     let mut messages = Vec::new();
     for run in publication.runs.iter().filter(|run| filter.wants_run(run)) {
@@ -108,6 +112,14 @@ pub(crate) fn messages(publication: &Publication, filter: &Filter) -> Vec<(Messa
                         reading: ReadingView::new(row, *wall_time_us),
                     };
                     push(&mut messages, MessageType::Reading, &message);
+                }
+            }
+        }
+        if filter.wants(MessageType::LayerReading) {
+            for (row, wall_time_us) in &run.layer_readings {
+                let message = LayerReadingMessage::new(run, row, *wall_time_us);
+                if message.is_live() || !filter.live_only {
+                    push(&mut messages, MessageType::LayerReading, &message);
                 }
             }
         }

@@ -10,6 +10,7 @@ mod groups;
 mod health;
 mod labels;
 mod layer_choice;
+mod layer_message;
 mod layer_reading_view;
 mod layer_schema;
 mod layers;

@@ -12,7 +12,9 @@ use utoipa::{
 };
 
 use super::{
-    events, groups, health, layers,
+    events, groups, health,
+    layer_message::LayerReadingMessage,
+    layers,
     message::{ReadingMessage, RunMessage},
     overview,
     params::Query,
@@ -55,7 +57,7 @@ use crate::error::{ErrorCode, Problem};
     ),
     modifiers(&BearerToken),
     security(("token" = [])),
-    components(schemas(Problem, ReadingMessage, RunMessage)),
+    components(schemas(Problem, ReadingMessage, LayerReadingMessage, RunMessage)),
     tags(
         (name = "runs", description = "Training jobs and their attempts"),
         (name = "readings", description = "What was recorded, by step"),

@@ -51,7 +51,7 @@ pub(crate) struct StreamQuery {
     /// Only of these runs; repeated or separated by commas.
     #[param(value_type = Option<Vec<String>>, rename = "run")]
     runs: Vec<RunId>,
-    /// Only messages of these types: `reading`, `event`, `run`; repeated or separated by commas.
+    /// Only messages of these types: `reading`, `layer_reading`, `event`, `run`; repeated or separated by commas.
     #[param(value_type = Option<Vec<String>>)]
     types: Vec<MessageType>,
     /// `live` (what no later attempt rewound) or `all`.

@@ -9,9 +9,9 @@ use gradwatch_store::{
     TensorSpec,
 };
 
-use super::{STEP_LIMIT, stream::ROW_BYTES, text};
+use super::{STEP_LIMIT, layers::layers, stream::ROW_BYTES, text};
 use crate::{
-    config::{Config, Limits},
+    config::{Config, Instruments, Limits},
     error::{Error, ErrorCode},
 };
 
@@ -38,7 +38,8 @@ pub(super) fn open_attempt(
         let message = format!("{} is not below shard_count ({})", request.shard, request.shard_count);
         return Err(Error::invalid("shard", message));
     }
-    let spec = stream_spec(spec, limits)?;
+    let instruments = config.instruments_of(&request.project).map_err(Error::internal)?;
+    let spec = stream_spec(spec, limits, &instruments)?;
     step_memory(&spec, request.shard_count, config.memory_limit_bytes)?;
     Ok(OpenAttempt {
         run: run_declaration(run, limits)?,
@@ -118,7 +119,7 @@ fn resumes(resumes: &v1::Resumes) -> Result<Resumes, Error> {
     Ok(Resumes { attempt_id: attempt_id("attempt.resumes.attempt_id", &resumes.attempt_id)?, step: resumes.step })
 }
 
-fn stream_spec(spec: v1::StreamSpec, limits: &Limits) -> Result<StreamSpec, Error> {
+fn stream_spec(spec: v1::StreamSpec, limits: &Limits, instruments: &Instruments) -> Result<StreamSpec, Error> {
     let encoding = match spec.encoding() {
         v1::Encoding::F32 => Encoding::F32,
         v1::Encoding::F16 => Encoding::F16,
@@ -163,7 +164,7 @@ fn stream_spec(spec: v1::StreamSpec, limits: &Limits) -> Result<StreamSpec, Erro
         groups,
         kinds,
         update_interval: spec.update_interval,
-        layers: Vec::new(),
+        layers: layers(spec.layers, limits, instruments)?,
     };
     window_memory(&spec, limits)?;
     Ok(spec)

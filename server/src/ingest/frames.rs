@@ -7,14 +7,19 @@ use gradwatch_proto::v1::{self, RejectCode, payload};
 use gradwatch_spectral::encoding::NonFiniteCounts;
 use gradwatch_store::{Encoding, Kind, StreamSpec};
 
-use super::{STEP_LIMIT, text};
+use super::{
+    STEP_LIMIT,
+    predictions::{happened, predictions},
+    snapshots::snapshots,
+    text,
+};
 use crate::{
     config::Limits,
     pipeline::{Body, Frame, Item, Payload, Rejection},
 };
 
 /// How much of a name that is too long an answer repeats.
-const SHOWN_CHARS: usize = 64;
+pub(super) const SHOWN_CHARS: usize = 64;
 
 /// Turns a wire frame into an item. An invalid frame becomes a rejection that keeps its place in the sequence.
 pub(super) fn item(frame: v1::Frame, spec: &StreamSpec, limits: &Limits) -> Item {
@@ -25,13 +30,14 @@ pub(super) fn item(frame: v1::Frame, spec: &StreamSpec, limits: &Limits) -> Item
     }
 }
 
-struct Fault {
+/// Why a frame is refused.
+pub(super) struct Fault {
     code: RejectCode,
     field: String,
     message: String,
 }
 
-fn fault<T>(code: RejectCode, field: impl Into<String>, message: impl Into<String>) -> Result<T, Fault> {
+pub(super) fn fault<T>(code: RejectCode, field: impl Into<String>, message: impl Into<String>) -> Result<T, Fault> {
     Err(Fault { code, field: field.into(), message: message.into() })
 }
 
@@ -69,6 +75,9 @@ impl Checker<'_> {
             }
             payloads.push(payload);
         }
+        let snapshots = snapshots(frame.snapshots, self.spec)?;
+        let predictions = predictions(&frame.predictions, self.limits.max_name_bytes)?;
+        let happened = happened(frame.happened)?;
         Ok(Frame {
             seq: frame.seq,
             step: frame.step,
@@ -79,6 +88,9 @@ impl Checker<'_> {
             group_learning_rates,
             scalars: frame.scalars,
             payloads,
+            snapshots,
+            predictions,
+            happened,
         })
     }
 

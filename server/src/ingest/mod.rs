@@ -2,6 +2,9 @@
 
 mod declaration;
 mod frames;
+mod layers;
+mod predictions;
+mod snapshots;
 mod stream;
 pub(crate) mod text;
 

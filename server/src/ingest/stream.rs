@@ -186,7 +186,11 @@ impl Session<'_> {
         let windows = self.opened.spec.window_lengths.len();
         let (mut items, mut bytes) = (Vec::new(), 0);
         for frame in batch.frames {
-            let frame_bytes = prost::Message::encoded_len(&frame) + ROW_BYTES * (1 + frame.payloads.len() * windows);
+            // Snapshots and predictions are copied out of the message, which stays as long as any frame of it does.
+            let copied: usize = frame.snapshots.iter().map(prost::Message::encoded_len).sum::<usize>()
+                + frame.predictions.iter().map(prost::Message::encoded_len).sum::<usize>();
+            let rows = 1 + frame.payloads.len() * windows + frame.snapshots.len() + frame.predictions.len();
+            let frame_bytes = prost::Message::encoded_len(&frame) + copied + ROW_BYTES * rows;
             if !items.is_empty() && bytes + frame_bytes > self.share.part_bytes() {
                 self.hand_over(std::mem::take(&mut items), bytes).await?;
                 bytes = 0;

@@ -1,6 +1,7 @@
 //! The task that owns one run: it loads what needs I/O, and sends everything else to the numeric pool.
 
 mod opening;
+mod snapshots;
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,6 +11,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval, timeout_at},
 };
 
+use self::snapshots::{Reading, finished};
 use super::{
     Shared,
     command::Command,
@@ -17,6 +19,7 @@ use super::{
     liveness::Pulse,
     load,
     owner::{OwnerParts, RunOwner},
+    snapshots::{Backlog, KeptPredictions},
     work::Work,
 };
 use crate::{clock, error::Error, recorder::Settlement};
@@ -42,6 +45,10 @@ pub(super) struct Actor {
     suspect: Arc<Suspect>,
     /// The run has got an attempt that no owner knows of yet.
     segments_changed: bool,
+    /// The snapshot that is being read.
+    reading: Option<Reading>,
+    /// The store did not answer: no snapshot is read before the next look.
+    store_failed: bool,
 }
 
 /// Why the owner stops.
@@ -66,7 +73,18 @@ impl Actor {
         recorder: mpsc::Sender<Settlement>,
     ) -> Self {
         let (faults, suspect) = (Faults::default(), Arc::default());
-        Self { run_id, shared, commands, recorder, generation: 0, faults, suspect, segments_changed: false }
+        Self {
+            run_id,
+            shared,
+            commands,
+            recorder,
+            generation: 0,
+            faults,
+            suspect,
+            segments_changed: false,
+            reading: None,
+            store_failed: false,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -144,6 +162,10 @@ impl Actor {
         let scalar_names = store.scalar_names(self.run_id).await?;
         let segments = owned.segments;
         let rhythm = load::rhythm(store.as_ref(), self.run_id, &segments).await?;
+        let snapshots = store.pending_snapshots(self.run_id).await?;
+        let predictions = store.kept_predictions(self.run_id).await?;
+        let limits = &self.shared.config.limits;
+        let metrics = &self.shared.metrics;
         let began_us = clock::now_us();
         Ok(RunOwner::new(OwnerParts {
             owner_epoch: owned.owner_epoch,
@@ -152,7 +174,9 @@ impl Actor {
             segments,
             scalar_names,
             pulse: Pulse::new(began_us, &rhythm),
-            metrics: Arc::clone(&self.shared.metrics),
+            backlog: Backlog::new(snapshots, limits.max_backlog_bytes, Arc::clone(metrics)),
+            predictions: KeptPredictions::new(predictions, limits.max_prediction_bytes),
+            metrics: Arc::clone(metrics),
             liveness: self.shared.config.liveness.clone(),
         }))
     }
@@ -165,23 +189,32 @@ impl Actor {
             };
         }
         let mut tick = self.tick();
+        let mut landings = owner.landings();
         let mut commands = Vec::with_capacity(BATCH);
         loop {
             let mut work = Vec::new();
+            self.read_snapshot(&mut owner);
             tokio::select! {
                 // Signs of life that wait in the queue are read before silence is judged.
                 biased;
+                // At most one between two looks at the queue.
+                outcome = finished(&mut self.reading) => {
+                    work.extend(outcome.and_then(|outcome| self.snapshot_read(&mut owner, outcome)));
+                }
                 received = self.commands.recv_many(&mut commands, BATCH) => {
                     if received == 0 {
                         return End::Closed;
                     }
                 }
                 _ = tick.tick() => {
+                    self.store_failed = false;
                     if owner.is_idle() && self.commands.is_empty() {
                         return End::Idle;
                     }
                     work.push(Work::Look { store_trouble_us: self.shared.trouble.last_us() });
                 }
+                // A snapshot that can be read now may be in the store.
+                _ = landings.changed() => {}
             }
             for command in commands.drain(..) {
                 // What came before a command that needs I/O or an answer has to be done before it.

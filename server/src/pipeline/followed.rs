@@ -9,7 +9,7 @@ use gradwatch_spectral::{
     edge::EdgeReading,
     followers::Followers,
 };
-use gradwatch_store::{FollowerKey, FollowerSnapshot, RollupRow, StreamKey};
+use gradwatch_store::{FollowerKey, FollowerSnapshot, RollupRow, RunCommit, StreamKey};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::rollup::{EdgeRollups, Rollup};
@@ -19,7 +19,7 @@ use super::rollup::{EdgeRollups, Rollup};
 const SNAPSHOT_EVERY: u32 = 256;
 
 /// Raised when the meaning of a saved state changes. An older state is not used: its stream is followed anew.
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;
 
 /// What one reading led to.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ impl StreamFollower {
             segment,
             stream,
             state: StreamState { followers, rollups: EdgeRollups::new() },
-            since_snapshot: SNAPSHOT_EVERY - 1,
+            since_snapshot: first_due(),
         }
     }
 
@@ -104,7 +104,7 @@ pub(crate) struct ScalarFollower {
 
 impl ScalarFollower {
     pub(crate) fn new(segment: u32) -> Self {
-        Self { segment, rollups: BTreeMap::new(), since_snapshot: SNAPSHOT_EVERY - 1 }
+        Self { segment, rollups: BTreeMap::new(), since_snapshot: first_due() }
     }
 
     /// Continues from a saved state; the steps stored behind it must then be followed again.
@@ -146,7 +146,20 @@ impl ScalarFollower {
     }
 }
 
-fn due(since_snapshot: &mut u32) -> bool {
+/// Only the newest state of what is followed is of use.
+pub(super) fn keep_latest(commit: &mut RunCommit, snapshot: Option<FollowerSnapshot>) {
+    if let Some(snapshot) = snapshot {
+        commit.followers.retain(|it| (it.segment, &it.key) != (snapshot.segment, &snapshot.key));
+        commit.followers.push(snapshot);
+    }
+}
+
+/// Where the count to the next saved state begins: the first reading saves one.
+pub(super) fn first_due() -> u32 {
+    SNAPSHOT_EVERY - 1
+}
+
+pub(super) fn due(since_snapshot: &mut u32) -> bool {
     *since_snapshot += 1;
     let due = *since_snapshot >= SNAPSHOT_EVERY;
     if due {
@@ -155,7 +168,7 @@ fn due(since_snapshot: &mut u32) -> bool {
     due
 }
 
-fn encode<T: Serialize>(state: &T) -> Vec<u8> {
+pub(super) fn encode<T: Serialize>(state: &T) -> Vec<u8> {
     let mut bytes = vec![SNAPSHOT_VERSION];
     match postcard::to_allocvec(state) {
         Ok(encoded) => bytes.extend(encoded),
@@ -165,7 +178,7 @@ fn encode<T: Serialize>(state: &T) -> Vec<u8> {
     bytes
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     let (&version, encoded) = bytes.split_first()?;
     (version == SNAPSHOT_VERSION).then(|| postcard::from_bytes(encoded).ok()).flatten()
 }

@@ -54,6 +54,28 @@ pub(crate) struct Frame {
     pub(crate) group_learning_rates: BTreeMap<usize, f64>,
     pub(crate) scalars: BTreeMap<String, f64>,
     pub(crate) payloads: Vec<Payload>,
+    pub(crate) snapshots: Vec<LayerSnapshot>,
+    pub(crate) predictions: Vec<Prediction>,
+    /// Names of what happened at the step.
+    pub(crate) happened: Vec<String>,
+}
+
+/// A snapshot of a layer as it came, to be read later.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerSnapshot {
+    /// Index into the layers of the spec.
+    pub(crate) layer: usize,
+    /// A `v1::Snapshot` that was checked.
+    pub(crate) payload: Vec<u8>,
+}
+
+/// What a model says on one probe batch; finite.
+#[derive(Clone, Debug)]
+pub(crate) struct Prediction {
+    pub(crate) probe: String,
+    pub(crate) values: Vec<f32>,
+    /// As many, or none.
+    pub(crate) targets: Vec<f32>,
 }
 
 /// One group's sketch.

@@ -19,7 +19,7 @@ use super::{
 use crate::error::Error;
 
 /// Rows read, and followed on the numeric pool, at a time.
-const PAGE: usize = 1_000;
+pub(super) const PAGE: usize = 1_000;
 /// The most steps whose frames are asked for again. One group that was sent a few times and never again would otherwise
 /// hold an attempt's whole history.
 const MAX_REFILL_STEPS: usize = 16_384;
@@ -31,7 +31,7 @@ const LAST_STEP: u64 = (1 << 53) - 1;
 /// the client sends again.
 pub(super) async fn segment_owner(
     shared: &Shared,
-    run_id: RunId,
+    (run_id, project): (RunId, &str),
     segment: Segment,
     marks: &[ShardMark],
     suspect: Arc<Suspect>,
@@ -39,7 +39,9 @@ pub(super) async fn segment_owner(
 ) -> Result<SegmentOwner, Error> {
     let (number, last_step, shard_count) = (segment.segment, segment.last_step, segment.shard_count);
     let update_interval = u64::from(segment.spec.update_interval);
-    let mut owner = SegmentOwner::new(segment, marks, &shared.config, suspect, poisoned).map_err(Error::internal)?;
+    let detectors = shared.config.detectors_of(project).map_err(Error::internal)?;
+    let owner = SegmentOwner::new(segment, marks, &shared.config, &detectors, suspect, poisoned);
+    let mut owner = owner.map_err(Error::internal)?;
     // An attempt of one shard has no other to wait for, and none to lose.
     if shard_count > 1 {
         for event in shard_events(shared.store.as_ref(), run_id, number).await? {

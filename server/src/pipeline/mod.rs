@@ -19,6 +19,7 @@ mod owner;
 mod pool;
 mod rollup;
 mod segment;
+mod snapshots;
 mod work;
 
 use std::{
@@ -35,7 +36,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use budget::{Budget, Permit, Share};
 pub(crate) use command::{StreamOpen, StreamOpened};
-pub(crate) use frame::{Body, Frame, Item, Payload, Rejection};
+pub(crate) use frame::{Body, Frame, Item, LayerSnapshot, Payload, Prediction, Rejection};
 pub(crate) use mark::{Mark, Settled};
 
 use self::{actor::Actor, command::Command, pool::NumericPool, work::Work};
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     pool: NumericPool,
+    /// Reads snapshots of layers; each run has at most one job here at a time.
+    snapshot_pool: NumericPool,
     trouble: Arc<StoreTrouble>,
 }
 
@@ -77,8 +80,9 @@ impl Pipeline {
         trouble: Arc<StoreTrouble>,
     ) -> Result<Self, rayon::ThreadPoolBuildError> {
         let pool = NumericPool::new(config.numeric_threads())?;
+        let snapshot_pool = NumericPool::background(config.snapshot_threads())?;
         let budget = Budget::new(config.memory_limit_bytes, Arc::clone(&metrics));
-        let shared = Arc::new(Shared { config, store, metrics, pool, trouble });
+        let shared = Arc::new(Shared { config, store, metrics, pool, snapshot_pool, trouble });
         Ok(Self {
             shared,
             owners: Mutex::default(),
@@ -155,7 +159,8 @@ impl Pipeline {
         }
     }
 
-    /// Takes up a run that was going on when the last server stopped, so that its silence is noticed.
+    /// Takes up a run that was going on when the last server stopped, so that its silence is noticed and its snapshots are
+    /// read.
     pub(crate) fn adopt(&self, run_id: RunId) {
         if let Err(error) = self.owner(run_id) {
             tracing::debug!(%run_id, %error, "run not adopted");

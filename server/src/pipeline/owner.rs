@@ -1,15 +1,16 @@
 //! The state of a run in the hands of its one owner. No locks, no I/O: commands go in, what is to be settled comes out.
 
 mod settlement;
+mod snapshots;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use gradwatch_proto::v1::{self, server_message};
 use gradwatch_spectral::detectors::Regime;
-use gradwatch_store::{AttemptId, EventRow, RunCommit, RunId, RunState, Segment, ShardMark, lineage};
+use gradwatch_store::{AttemptId, EventRow, LayerKey, RunCommit, RunId, RunState, Segment, ShardMark, lineage};
 use tokio::sync::oneshot;
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
     held::{Connection, Finish, Held, Link},
     liveness::Pulse,
     segment::{SegmentOwner, Shard, ShardEvent, Taken, Turn},
+    snapshots::{Backlog, KeptPredictions, LayerFollower},
     work::{StreamId, Work},
 };
 use crate::{
@@ -56,6 +58,12 @@ pub(crate) struct RunOwner {
     held_back: bool,
     /// Settlements that are not committed yet.
     in_flight: InFlight,
+    backlog: Backlog,
+    /// By segment and layer, of what was read since this owner began.
+    layer_followers: HashMap<(u32, LayerKey), LayerFollower>,
+    /// Of the steps of the readings of layers in the commit in the making, in their order.
+    layer_wall_times: Vec<Option<i64>>,
+    predictions: KeptPredictions,
     metrics: Arc<Metrics>,
     liveness: Liveness,
 }
@@ -69,6 +77,8 @@ pub(crate) struct OwnerParts {
     pub(crate) segments: Vec<Segment>,
     pub(crate) scalar_names: Vec<String>,
     pub(crate) pulse: Pulse,
+    pub(crate) backlog: Backlog,
+    pub(crate) predictions: KeptPredictions,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) liveness: Liveness,
 }
@@ -93,6 +103,10 @@ impl RunOwner {
             one_step: false,
             held_back: false,
             in_flight: InFlight::default(),
+            backlog: parts.backlog,
+            layer_followers: HashMap::new(),
+            layer_wall_times: Vec::new(),
+            predictions: parts.predictions,
             metrics: parts.metrics,
             liveness: parts.liveness,
         };
@@ -102,6 +116,10 @@ impl RunOwner {
 
     pub(crate) fn owner_epoch(&self) -> u64 {
         self.owner_epoch
+    }
+
+    pub(crate) fn project(&self) -> &str {
+        &self.project
     }
 
     /// Takes note of the run's segments; true when there is a newer one than before. What is live follows from them.
@@ -187,6 +205,7 @@ impl RunOwner {
         !matches!(self.state, RunState::Running | RunState::Stalled)
             && self.attempts.values().all(Held::is_quiet)
             && self.in_flight.is_none()
+            && self.backlog.is_empty()
     }
 
     /// There may be more to settle, which the next look does: the last commit was to hold one step at most.
@@ -232,10 +251,12 @@ impl RunOwner {
                     commit.patch.state = Some(RunState::Running);
                     self.pulse.begin(now_us);
                 }
+                Work::Snapshot(read) => self.take_reading(*read, now_us, &mut commit),
                 Work::Look { store_trouble_us } => {
                     live_steps += self.settle_overdue(now_us, store_trouble_us, &mut commit, &mut permits);
                     self.look(now_us, store_trouble_us, &mut commit);
                     self.release_superseded();
+                    self.release_layer_followers();
                 }
             }
         }
@@ -243,6 +264,7 @@ impl RunOwner {
             self.pulse.stepped(now_us, live_steps);
         }
         self.attempts.values_mut().for_each(|held| held.owner.move_marks(&mut commit));
+        self.admit(&mut commit);
         self.held_back = one_step && !commit.steps.is_empty();
         self.note_changes(now_us, &mut commit);
         self.settlement(commit, permits)

@@ -3,7 +3,7 @@
 use gradwatch_store::RunState;
 use tokio::sync::oneshot;
 
-use super::{budget::Permit, frame::Item};
+use super::{budget::Permit, frame::Item, snapshots::ReadSnapshot};
 
 /// A stream of one shard. `generation` tells it from an earlier one of the same shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub(crate) enum Work {
     },
     /// A new attempt was opened.
     GoOn,
+    /// A snapshot of a layer has been read.
+    Snapshot(Box<ReadSnapshot>),
     /// Judge the run's silence.
     Look {
         store_trouble_us: i64,

@@ -14,7 +14,7 @@ use std::{
 
 use gradwatch_store::{Reading, ReadingRow, RunCommit, RunId, StepRow, Store, StoreError};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep, sleep_until},
 };
 
@@ -28,6 +28,8 @@ use crate::{
 
 /// Rows in one transaction: enough to make its cost per row small, few enough that an ack does not wait for long.
 const MAX_ROWS: usize = 8_192;
+/// Bytes of snapshots that take about as long to write as a row.
+const PAYLOAD_BYTES_A_ROW: usize = 4_096;
 /// Commits that follow each other begin at least this far apart. Each run's newest pages are written by every commit that
 /// has a row of it, so that commits of a few rows each would cost many times the CPU and disk of one commit of all of
 /// them; for an acknowledgement it is little, and one that comes alone does not wait at all.
@@ -44,6 +46,8 @@ const FAILURES_BEFORE_ALONE: u32 = 3;
 pub(crate) struct Settlement {
     pub(crate) commit: RunCommit,
     pub(crate) advances: Vec<MarkAdvance>,
+    /// Of the steps of the commit's readings of layers, in their order, where they are known.
+    pub(crate) layer_wall_times: Vec<Option<i64>>,
     pub(crate) project: Arc<str>,
     pub(crate) live_to_step: Arc<BTreeMap<u32, u64>>,
     /// The bytes that were held for this since it arrived.
@@ -54,9 +58,15 @@ pub(crate) struct Settlement {
     pub(crate) done: Vec<oneshot::Sender<()>>,
 }
 
-/// Held by an owner and by each of its settlements until that is committed or given up.
-#[derive(Debug, Default)]
-pub(crate) struct InFlight(Arc<()>);
+/// Held by an owner and by each of its settlements until that is committed or given up. Says which of them are.
+#[derive(Debug)]
+pub(crate) struct InFlight(Arc<watch::Sender<u64>>);
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+}
 
 impl InFlight {
     /// One more settlement is on its way.
@@ -67,6 +77,20 @@ impl InFlight {
     /// Nothing is on its way.
     pub(crate) fn is_none(&self) -> bool {
         Arc::strong_count(&self.0) == 1
+    }
+
+    /// The number of the owner's last commit that is in the store; 0 before the first.
+    pub(crate) fn landed(&self) -> u64 {
+        *self.0.borrow()
+    }
+
+    /// Follows that number.
+    pub(crate) fn landings(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+
+    fn land(&self, commit_number: u64) {
+        self.0.send_replace(commit_number);
     }
 }
 
@@ -243,6 +267,9 @@ impl Recorder {
             for event in &commit.events {
                 self.metrics.count_event(&event.event_type);
             }
+            for row in &commit.layer_readings {
+                self.metrics.count_snapshot(&row.reading);
+            }
             for MarkAdvance { mark, committed_seq, keep_from_seq } in follow_up.advances {
                 mark.advance(Settled { committed_seq, keep_from_seq });
             }
@@ -250,12 +277,16 @@ impl Recorder {
                 // Whoever asked may have left.
                 let _ = done.send(());
             }
+            if let Some(in_flight) = follow_up.in_flight.last() {
+                in_flight.land(commit.commit_number);
+            }
             drop((follow_up.permits, follow_up.in_flight));
             runs.push(PublishedRun {
                 run_id: commit.run_id,
                 project: follow_up.project,
                 live_to_step: follow_up.live_to_step,
                 readings: with_wall_times(commit.readings, &commit.steps),
+                layer_readings: commit.layer_readings.into_iter().zip(follow_up.layer_wall_times).collect(),
                 events: event_ids.into_iter().zip(commit.events).collect(),
                 patch: commit.patch,
             });
@@ -290,6 +321,7 @@ struct Batch {
 /// What a commit leads to.
 struct FollowUp {
     advances: Vec<MarkAdvance>,
+    layer_wall_times: Vec<Option<i64>>,
     project: Arc<str>,
     live_to_step: Arc<BTreeMap<u32, u64>>,
     permits: Vec<Permit>,
@@ -299,13 +331,15 @@ struct FollowUp {
 
 impl Batch {
     fn add(&mut self, settlement: Settlement, by_run: &mut HashMap<(RunId, u64), usize>) {
-        let Settlement { commit, advances, project, live_to_step, permits, in_flight, done } = settlement;
+        let Settlement { commit, advances, layer_wall_times, project, live_to_step, permits, in_flight, done } =
+            settlement;
         self.rows += row_count(&commit);
         match by_run.entry((commit.run_id, commit.owner_epoch)) {
             Entry::Occupied(index) => {
                 merge(&mut self.commits[*index.get()], commit);
                 let follow_up = &mut self.follow_ups[*index.get()];
                 follow_up.advances.extend(advances);
+                follow_up.layer_wall_times.extend(layer_wall_times);
                 follow_up.live_to_step = live_to_step;
                 follow_up.permits.extend(permits);
                 follow_up.in_flight.push(in_flight);
@@ -315,7 +349,15 @@ impl Batch {
                 entry.insert(self.commits.len());
                 self.commits.push(commit);
                 let in_flight = vec![in_flight];
-                self.follow_ups.push(FollowUp { advances, project, live_to_step, permits, in_flight, done });
+                self.follow_ups.push(FollowUp {
+                    advances,
+                    layer_wall_times,
+                    project,
+                    live_to_step,
+                    permits,
+                    in_flight,
+                    done,
+                });
             }
         }
     }
@@ -364,8 +406,10 @@ impl Batch {
 }
 
 fn row_count(commit: &RunCommit) -> usize {
-    let of_layers = commit.snapshots.len() + commit.layer_readings.len() + commit.predictions.len();
-    commit.steps.len() + commit.readings.len() + commit.events.len() + of_layers + 1
+    let payload_bytes: usize = commit.snapshots.iter().map(|snapshot| snapshot.payload.len()).sum();
+    let layers = commit.snapshots.len() + commit.layer_readings.len() + commit.predictions.len();
+    let rows = commit.steps.len() + commit.readings.len() + commit.events.len() + layers + 1;
+    rows + payload_bytes / PAYLOAD_BYTES_A_ROW
 }
 
 /// Readings as they are read back, with the wall time of their step, which is in the same commit.

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use gradwatch_store::{EventRow, Reading, RunId, RunPatch};
+use gradwatch_store::{EventRow, LayerReadingRow, Reading, RunId, RunPatch};
 use tokio::sync::watch;
 
 /// What one commit settled for one run.
@@ -22,6 +22,8 @@ pub(crate) struct PublishedRun {
     pub live_to_step: Arc<BTreeMap<u32, u64>>,
     /// Readings.
     pub readings: Vec<Reading>,
+    /// Readings of layers, with the wall times of their steps where they are known.
+    pub layer_readings: Vec<(LayerReadingRow, Option<i64>)>,
     /// Events with their ids.
     pub events: Vec<(u64, EventRow)>,
     /// What changed on the run's own row.

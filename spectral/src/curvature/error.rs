@@ -59,7 +59,7 @@ impl CurvatureError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Empty { .. } => Reason::Empty,
-            Self::Length { .. } | Self::TooLarge { .. } => Reason::Malformed,
+            Self::Length { .. } | Self::TooLarge { .. } => Reason::Inconsistent,
             Self::NonFinite { .. } => Reason::NonFinite,
             Self::Negative { .. } => Reason::Negative,
             Self::NoConvergence { .. } => Reason::Failed,

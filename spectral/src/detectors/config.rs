@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::layer_config::{CountChangeConfig, ExponentShiftConfig, ShiftConfig};
+use super::shift::ShiftRule;
+
 /// A threshold out of its range; the message names the field.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{field}: {problem}")]
@@ -12,7 +15,7 @@ pub struct ConfigError {
     pub problem: &'static str,
 }
 
-/// Every threshold of the edge and update detectors.
+/// Every threshold of every detector.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DetectorConfig {
@@ -26,6 +29,12 @@ pub struct DetectorConfig {
     pub rotation: RotationConfig,
     /// `update.spike`.
     pub spike: SpikeConfig,
+    /// `cascade.shift`.
+    pub cascade: ShiftConfig,
+    /// `dead_directions.count_change`.
+    pub dead_directions: CountChangeConfig,
+    /// `curvature.shift`.
+    pub curvature: ExponentShiftConfig,
 }
 
 /// What `edge.regime` compares a reading with.
@@ -58,8 +67,10 @@ pub struct RegimeConfig {
     pub forgetting_ratio: f64,
     /// Share of l by which boundaries are lower on the way back (of the band itself for absolute bands); in 0..1.
     pub hysteresis: f64,
-    /// Readings in a row that confirm a change.
+    /// Least readings in a row that confirm a change.
     pub confirm_readings: u32,
+    /// Readings in a row that confirm a change, in window lengths; the greater number holds.
+    pub confirm_windows: f64,
     /// Least readings of past; fewer is `warming`.
     pub past_min_readings: u32,
     /// Most readings of past, in window lengths.
@@ -86,6 +97,7 @@ impl Default for RegimeConfig {
             forgetting_ratio: 10.0,
             hysteresis: 0.2,
             confirm_readings: 3,
+            confirm_windows: 0.5,
             past_min_readings: 10,
             past_windows: 8,
             guard_windows: 0.5,
@@ -105,8 +117,12 @@ pub struct GapConfig {
     pub ratio: f64,
     /// Spreads off the median that are an event.
     pub spread_factor: f64,
-    /// Readings in a row, on one side, that confirm it.
+    /// Least factor that `confirm_readings` confirm; a smaller one has to last. At least `ratio`.
+    pub sudden_ratio: f64,
+    /// Readings in a row, on one side, that confirm a change by `sudden_ratio`.
     pub confirm_readings: u32,
+    /// ⌊W·this⌋ + 1 readings in a row, on one side, confirm a smaller one: with 1 or more no single update does.
+    pub lasting_windows: f64,
     /// Least readings of past.
     pub past_min_readings: u32,
     /// Most readings of past, in window lengths.
@@ -122,7 +138,9 @@ impl Default for GapConfig {
         Self {
             ratio: 2.0,
             spread_factor: 4.0,
+            sudden_ratio: 2.5,
             confirm_readings: 3,
+            lasting_windows: 1.0,
             past_min_readings: 10,
             past_windows: 8,
             guard_windows: 0.5,
@@ -145,7 +163,7 @@ pub struct PositionConfig {
 
 impl Default for PositionConfig {
     fn default() -> Self {
-        Self { margin: 1.25, confirm_readings: 3, confirm_windows: 0.5 }
+        Self { margin: 1.5, confirm_readings: 3, confirm_windows: 0.5 }
     }
 }
 
@@ -157,15 +175,17 @@ pub struct RotationConfig {
     pub overlap_below: f64,
     /// Median of the previous W overlaps above this.
     pub stable_above: f64,
-    /// ratio_1 of the previous reading above this.
+    /// ratio_1 of the previous readings above this.
     pub ratio_above: f64,
+    /// How many of them: ⌊W·this⌋ + 1. From 1 on a direction that a single update makes is not enough.
+    pub stood_out_windows: f64,
     /// Readings of rest after an event, in window lengths.
     pub rest_windows: u32,
 }
 
 impl Default for RotationConfig {
     fn default() -> Self {
-        Self { overlap_below: 0.5, stable_above: 0.9, ratio_above: 2.0, rest_windows: 1 }
+        Self { overlap_below: 0.5, stable_above: 0.9, ratio_above: 2.0, stood_out_windows: 1.0, rest_windows: 1 }
     }
 }
 
@@ -175,13 +195,15 @@ impl Default for RotationConfig {
 pub struct SpikeConfig {
     /// norm_z above this is an event.
     pub z_above: f64,
+    /// Least factor over the median of the previous norms that is one; at least 1.
+    pub ratio: f64,
     /// No further event until norm_z is below this; at most `z_above`.
     pub z_rearm: f64,
 }
 
 impl Default for SpikeConfig {
     fn default() -> Self {
-        Self { z_above: 6.0, z_rearm: 3.0 }
+        Self { z_above: 6.0, ratio: 3.0, z_rearm: 3.0 }
     }
 }
 
@@ -190,16 +212,43 @@ const MAX_WINDOWS: u32 = 64;
 /// Most readings in a row a confirmation may ask for.
 const MAX_CONFIRM: u32 = 1000;
 
+/// Whether a threshold holds what it must, its field, and what it must hold.
+pub(super) type Check = (bool, &'static str, &'static str);
+
+/// A number of readings in a row that a confirmation may ask for.
+pub(super) fn confirms(readings: u32) -> bool {
+    (1..=MAX_CONFIRM).contains(&readings)
+}
+
+/// A finite number of at least 0.
+pub(super) fn not_negative(x: f64) -> bool {
+    x.is_finite() && x >= 0.0
+}
+
+impl GapConfig {
+    /// The rule for readings of one window length.
+    pub(crate) fn rule(&self, window: usize) -> ShiftRule {
+        ShiftRule {
+            least_offset: self.ratio.ln(),
+            sudden_offset: self.sudden_ratio.ln(),
+            spread_factor: self.spread_factor,
+            confirm: self.confirm_readings as usize,
+            confirm_lasting: (self.confirm_readings as usize).max(share_of(window, self.lasting_windows) + 1),
+            past_min: self.past_min_readings as usize,
+            past_max: self.past_windows as usize * window,
+            guard: share_of(window, self.guard_windows),
+        }
+    }
+}
+
 impl DetectorConfig {
     /// Checks every threshold.
     ///
     /// # Errors
     /// Names the first field out of range.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let Self { regime, gap, position, rotation, spike } = self;
+        let Self { regime, gap, position, rotation, spike, cascade, dead_directions, curvature } = self;
         let above_one = |x: f64| x.is_finite() && x > 1.0;
-        let not_negative = |x: f64| x.is_finite() && x >= 0.0;
-        let confirm = |n: u32| (1..=MAX_CONFIRM).contains(&n);
         let windows = |n: u32| (1..=MAX_WINDOWS).contains(&n);
         let share = |x: f64| (0.0..=4.0).contains(&x);
         // A window has at least 3 rows, so this much past can always be gathered.
@@ -214,7 +263,8 @@ impl DetectorConfig {
             ),
             (above_one(regime.forgetting_ratio), "regime.forgetting_ratio", "must be above 1"),
             ((0.0..1.0).contains(&regime.hysteresis), "regime.hysteresis", "must be at least 0 and below 1"),
-            (confirm(regime.confirm_readings), "regime.confirm_readings", "must be 1 to 1000"),
+            (confirms(regime.confirm_readings), "regime.confirm_readings", "must be 1 to 1000"),
+            (share(regime.confirm_windows), "regime.confirm_windows", "must be 0 to 4"),
             (windows(regime.past_windows), "regime.past_windows", "must be 1 to 64"),
             (
                 past(regime.past_min_readings, regime.past_windows),
@@ -236,7 +286,13 @@ impl DetectorConfig {
             ),
             (above_one(gap.ratio), "gap.ratio", "must be above 1"),
             (not_negative(gap.spread_factor), "gap.spread_factor", "must be at least 0"),
-            (confirm(gap.confirm_readings), "gap.confirm_readings", "must be 1 to 1000"),
+            (
+                gap.sudden_ratio.is_finite() && gap.sudden_ratio >= gap.ratio,
+                "gap.sudden_ratio",
+                "must be at least gap.ratio",
+            ),
+            (share(gap.lasting_windows), "gap.lasting_windows", "must be 0 to 4"),
+            (confirms(gap.confirm_readings), "gap.confirm_readings", "must be 1 to 1000"),
             (windows(gap.past_windows), "gap.past_windows", "must be 1 to 64"),
             (
                 past(gap.past_min_readings, gap.past_windows),
@@ -246,19 +302,23 @@ impl DetectorConfig {
             (share(gap.guard_windows), "gap.guard_windows", "must be 0 to 4"),
             (gap.gap23_offset.is_finite() && gap.gap23_offset > 0.0, "gap.gap23_offset", "must be above 0"),
             (position.margin.is_finite() && position.margin >= 1.0, "position.margin", "must be at least 1"),
-            (confirm(position.confirm_readings), "position.confirm_readings", "must be 1 to 1000"),
+            (confirms(position.confirm_readings), "position.confirm_readings", "must be 1 to 1000"),
             (share(position.confirm_windows), "position.confirm_windows", "must be 0 to 4"),
             ((0.0..=1.0).contains(&rotation.overlap_below), "rotation.overlap_below", "must be 0 to 1"),
             ((0.0..=1.0).contains(&rotation.stable_above), "rotation.stable_above", "must be 0 to 1"),
             (not_negative(rotation.ratio_above), "rotation.ratio_above", "must be at least 0"),
+            (share(rotation.stood_out_windows), "rotation.stood_out_windows", "must be 0 to 4"),
             (rotation.rest_windows <= MAX_WINDOWS, "rotation.rest_windows", "must be 0 to 64"),
             (spike.z_above.is_finite() && spike.z_above > 0.0, "spike.z_above", "must be above 0"),
+            (spike.ratio.is_finite() && spike.ratio >= 1.0, "spike.ratio", "must be at least 1"),
             (
                 spike.z_rearm.is_finite() && spike.z_rearm <= spike.z_above,
                 "spike.z_rearm",
                 "must be at most spike.z_above",
             ),
         ];
+        let checks =
+            checks.into_iter().chain(cascade.checks()).chain(dead_directions.checks()).chain(curvature.checks());
         match checks.into_iter().find(|(holds, _, _)| !holds) {
             Some((_, field, problem)) => Err(ConfigError { field, problem }),
             None => Ok(()),

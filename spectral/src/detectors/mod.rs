@@ -1,4 +1,4 @@
-//! Detectors: causal state machines over edge readings.
+//! Detectors: causal state machines over readings.
 //!
 //! They see only the past, treat every run alike, and are pure functions of the reading sequence: the same readings give
 //! the same detections, live or replayed, and a state saved and loaded continues with the same bits. Thresholds are
@@ -6,6 +6,9 @@
 //! prediction.
 
 mod config;
+mod count_change;
+mod exponent_shift;
+mod layer_config;
 mod position;
 mod regime;
 pub(crate) mod robust;
@@ -16,10 +19,14 @@ mod spike;
 pub use config::{
     Bands, ConfigError, DetectorConfig, GapConfig, PositionConfig, RegimeConfig, RotationConfig, SpikeConfig,
 };
+pub use layer_config::{CountChangeConfig, ExponentShiftConfig, ShiftConfig};
+
+pub(crate) use count_change::CountChange;
+pub(crate) use exponent_shift::ExponentShift;
 pub(crate) use position::PositionChange;
 pub(crate) use regime::RegimeDetector;
 pub(crate) use rotation::Rotation;
-pub(crate) use shift::Shift;
+pub(crate) use shift::{Quantity, Shift};
 pub(crate) use spike::Spike;
 
 use std::borrow::Cow;
@@ -50,6 +57,15 @@ pub enum Detector {
     /// An update was far larger than those before it.
     #[serde(rename = "update.spike")]
     UpdateSpike,
+    /// A gradient topples more or less than it did.
+    #[serde(rename = "cascade.shift")]
+    CascadeShift,
+    /// Another number of directions of a layer is dead.
+    #[serde(rename = "dead_directions.count_change")]
+    DeadCountChange,
+    /// A layer's curvature follows its gradient by another power.
+    #[serde(rename = "curvature.shift")]
+    CurvatureShift,
 }
 
 impl Detector {
@@ -62,6 +78,9 @@ impl Detector {
             Self::PositionChange => "edge.position_change",
             Self::Rotation => "edge.rotation",
             Self::UpdateSpike => "update.spike",
+            Self::CascadeShift => "cascade.shift",
+            Self::DeadCountChange => "dead_directions.count_change",
+            Self::CurvatureShift => "curvature.shift",
         }
     }
 }
@@ -148,12 +167,13 @@ pub struct Evidence {
     /// What they are compared with: the median of the past, the furthest point since the last event, the confirmed
     /// position. None for a rule with a fixed threshold.
     pub reference: Option<f64>,
-    /// 1.4826·MAD of the past, where the rule has one.
+    /// What the threshold is a multiple of, where it is one: 1.4826·MAD of the past, or the standard error of the
+    /// difference.
     pub spread: Option<f64>,
     /// The distance from `reference` that was crossed; the value itself where there is no reference.
     pub threshold: f64,
-    /// Window length W, rows.
-    pub window: usize,
+    /// Window length W, rows; none for readings of layers, which have no window.
+    pub window: Option<usize>,
     /// The same in optimizer steps; none before the update interval is known.
     pub window_steps: Option<u64>,
     /// Readings in a row that confirmed it.
@@ -175,7 +195,7 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    pub(crate) fn into_detection(self, step: u64, window: usize, window_steps: Option<u64>) -> Detection {
+    pub(crate) fn into_detection(self, step: u64, window: Option<usize>, window_steps: Option<u64>) -> Detection {
         Detection {
             detector: self.detector,
             step,

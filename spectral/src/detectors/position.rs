@@ -6,7 +6,7 @@ use super::config::{PositionConfig, share_of};
 use super::{Detector, Finding};
 use crate::edge::{EdgeReading, mass_score};
 
-/// State of `edge.position_change`: one same k* (rule `mass`) other than the confirmed one, its score above 1.25 × the
+/// State of `edge.position_change`: one same k* (rule `mass`) other than the confirmed one, its score above 1.5 × the
 /// score now at the confirmed position, for max(3, ⌊W/2⌋) readings in a row.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PositionChange {

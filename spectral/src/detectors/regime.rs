@@ -26,7 +26,8 @@ struct Boundaries {
     centre: Option<Centre>,
 }
 
-/// State of `edge.regime`.
+/// State of `edge.regime`: as [`RegimeConfig`] says, max(3, ⌊W/2⌋) readings in a row confirm a change, and a state held
+/// for 4W readings is the new plateau.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RegimeDetector {
     regime: Regime,
@@ -38,9 +39,15 @@ pub(crate) struct RegimeDetector {
     held: VecDeque<f64>,
     /// Number of the reading that confirmed the present regime.
     since: u64,
-    /// Class of the latest readings, and those in a row that agree (at most as many as confirm).
-    candidate: Option<Regime>,
-    run: Vec<f64>,
+    /// The latest readings in a row that are all above the present regime, or all below it (at most as many as confirm).
+    run: Vec<Classed>,
+}
+
+/// A reading and the regime that it alone would be.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Classed {
+    class: Regime,
+    x: f64,
 }
 
 impl RegimeDetector {
@@ -70,13 +77,12 @@ impl RegimeDetector {
         } else {
             Regime::Forgetting
         };
-        self.confirm(class, value, config);
-        let enough = self.run.len() >= config.confirm_readings as usize;
-        if enough && class != self.regime {
+        let needed = (config.confirm_readings as usize).max(share_of(window, config.confirm_windows));
+        if let Some(class) = self.confirm(class, value, needed) {
             // The boundary between the old and the new regime; the upper one when both were passed at once.
             let upper = class == Regime::Forgetting || (self.regime, class) == (Regime::Forgetting, Regime::Transition);
             let threshold = if upper { boundaries.forgetting } else { boundaries.transition };
-            let values = self.run.clone();
+            let values = self.run.drain(..).map(|reading| reading.x).collect();
             return Some(self.enter(class, values, threshold, config, boundaries.centre));
         }
         let lasted = self.readings - self.since >= u64::from(config.rebase_windows) * window as u64;
@@ -86,16 +92,22 @@ impl RegimeDetector {
         None
     }
 
-    /// Counts readings in a row of one class.
-    fn confirm(&mut self, class: Regime, value: f64, config: &RegimeConfig) {
-        if self.candidate != Some(class) {
-            self.candidate = Some(class);
+    /// The regime that enough readings in a row confirm: on one side of the present one, the nearest of theirs. A reading
+    /// beyond the next regime is one for the next, too, or a value near the upper boundary would confirm neither.
+    fn confirm(&mut self, class: Regime, x: f64, needed: usize) -> Option<Regime> {
+        let side = class.cmp(&self.regime);
+        if self.run.last().is_some_and(|last| last.class.cmp(&self.regime) != side) {
             self.run.clear();
         }
-        if self.run.len() >= config.confirm_readings as usize {
-            self.run.remove(0);
+        if side.is_eq() {
+            return None;
         }
-        self.run.push(value);
+        self.run.push(Classed { class, x });
+        if self.run.len() < needed {
+            return None;
+        }
+        let classes = self.run.iter().map(|reading| reading.class);
+        if side.is_gt() { classes.min() } else { classes.max() }
     }
 
     /// Whether the regime is above the plateau. Warming counts as plateau: its readings become the first past.
@@ -197,7 +209,6 @@ impl RegimeDetector {
 
     /// Readings on the two sides of a hole are not in a row; the past and the regime stay.
     pub(crate) fn window_restarted(&mut self) {
-        self.candidate = None;
         self.run.clear();
     }
 }

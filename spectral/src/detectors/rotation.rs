@@ -4,19 +4,20 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::RotationConfig;
+use super::config::{RotationConfig, share_of};
 use super::robust::median_of;
 use super::{Detector, Finding};
 use crate::edge::EdgeReading;
 
 /// State of `edge.rotation`: overlap_1 < 0.5 in one reading (a direction that is replaced is replaced in one step),
-/// while ratio_1 of the previous reading > 2 and the median of the previous W overlaps > 0.9; then W readings of rest.
+/// while ratio_1 of each of the previous W + 1 readings > 2 and the median of the previous W overlaps > 0.9; then W
+/// readings of rest. A single large update leads for W readings, and not for one more.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Rotation {
     /// The previous overlaps of consecutive readings, at most W.
     overlaps: VecDeque<f64>,
-    /// Whether the previous reading's leading direction stood out.
-    resolved: bool,
+    /// Readings in a row, up to the previous one, whose leading direction stood out.
+    resolved: u32,
     /// Readings of rest that are left.
     rest: u32,
 }
@@ -24,7 +25,8 @@ pub(crate) struct Rotation {
 impl Rotation {
     /// Takes in a full-window reading. One whose overlap is undefined or unresolved breaks the row of overlaps.
     pub(crate) fn see(&mut self, reading: &EdgeReading, window: usize, config: &RotationConfig) -> Option<Finding> {
-        let was_resolved = std::mem::replace(&mut self.resolved, stands_out(reading, config));
+        let was_resolved = self.resolved as usize > share_of(window, config.stood_out_windows);
+        self.resolved = if stands_out(reading, config) { self.resolved.saturating_add(1) } else { 0 };
         let rests = self.rest > 0;
         self.rest = self.rest.saturating_sub(1);
         let overlap = reading.overlap.as_ref().and_then(|overlap| overlap[0]);
@@ -62,7 +64,7 @@ impl Rotation {
     /// An overlap needs two consecutive windows, and the row of them must have no hole.
     pub(crate) fn window_restarted(&mut self) {
         self.overlaps.clear();
-        self.resolved = false;
+        self.resolved = 0;
     }
 }
 

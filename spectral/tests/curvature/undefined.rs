@@ -36,24 +36,24 @@ fn content_that_cannot_be_read_gives_nothing_but_the_reason() {
     let cases: [(Change, Reason, &str); 16] = [
         (|it| *it = CurvatureSnapshot::default(), Reason::Empty, "sigma: must not be empty"),
         (|it| it.sigma.clear(), Reason::Empty, "sigma: must not be empty"),
-        (|it| it.curvature.truncate(19), Reason::Malformed, "curvature: has 19 values, the other fields ask for 20"),
+        (|it| it.curvature.truncate(19), Reason::Inconsistent, "curvature: has 19 values, the other fields ask for 20"),
         (|it| it.sigma[3] = f64::NAN, Reason::NonFinite, "sigma[3]: must be a finite number"),
         (|it| it.sigma[0] = f64::INFINITY, Reason::NonFinite, "sigma[0]: must be a finite number"),
         (|it| it.sigma[19] = -1e-9, Reason::Negative, "sigma[19]: must not be negative"),
         (|it| it.curvature[7] = f64::NEG_INFINITY, Reason::NonFinite, "curvature[7]: must be a finite number"),
         (
             |it| factors(it).output_factor.truncate(5),
-            Reason::Malformed,
+            Reason::Inconsistent,
             "kronecker.output_factor: has 5 values, the other fields ask for 20",
         ),
         (
             |it| factors(it).input_factor.push(1.0),
-            Reason::Malformed,
+            Reason::Inconsistent,
             "kronecker.input_factor: has 21 values, the other fields ask for 20",
         ),
         (
             |it| factors(it).sum_of_products.truncate(1),
-            Reason::Malformed,
+            Reason::Inconsistent,
             "kronecker.sum_of_products: has 1 values, the other fields ask for 20",
         ),
         (
@@ -81,7 +81,7 @@ fn content_that_cannot_be_read_gives_nothing_but_the_reason() {
             Reason::NonFinite,
             "kronecker.sum_of_products[4]: must be a finite number",
         ),
-        (|it| it.sigma.push(0.0), Reason::Malformed, "curvature: has 20 values, the other fields ask for 21"),
+        (|it| it.sigma.push(0.0), Reason::Inconsistent, "curvature: has 20 values, the other fields ask for 21"),
     ];
     for (change, reason, message) in cases {
         let mut made = whole();

@@ -24,6 +24,7 @@ fn publication(commit_seq: u64, run: u64, step: u64) -> Publication {
             project: Arc::from("vision"),
             live_to_step: Arc::new(BTreeMap::from([(1, 10)])),
             readings,
+            layer_readings: Vec::new(),
             events: vec![(100 + commit_seq, event("edge.regime", 1, Some(step), Some("all")))],
             patch: RunPatch { last_step: Some(step + 1), ..RunPatch::default() },
         }],

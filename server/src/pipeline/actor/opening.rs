@@ -38,7 +38,9 @@ impl Actor {
             let (segment, marks) = self.segment_and_marks(number).await?;
             let segment = segment.ok_or_else(unopened)?;
             let (suspect, poisoned) = (Arc::clone(&self.suspect), self.faults.poisoned(number));
-            let loaded = load::segment_owner(&self.shared, self.run_id, segment, &marks, suspect, poisoned).await?;
+            let loaded =
+                load::segment_owner(&self.shared, (self.run_id, owner.project()), segment, &marks, suspect, poisoned)
+                    .await?;
             owner.insert(loaded);
         }
         let shard = |owner: &RunOwner| owner.attempt(number)?.shard(open.shard)?.writer_id.clone();

@@ -46,6 +46,7 @@ impl RunOwner {
     pub(super) fn settlement(&mut self, mut commit: RunCommit, permits: Vec<Permit>) -> Option<Settlement> {
         let empty = commit.marks.is_empty()
             && commit.events.is_empty()
+            && commit.layer_readings.is_empty()
             && commit.patch == RunPatch { counters: RunCounters::default(), ..RunPatch::default() };
         if empty {
             return None;
@@ -63,6 +64,7 @@ impl RunOwner {
         });
         Some(Settlement {
             advances: advances.collect(),
+            layer_wall_times: std::mem::take(&mut self.layer_wall_times),
             project: Arc::clone(&self.project),
             live_to_step: Arc::clone(&self.live_to_step),
             commit,

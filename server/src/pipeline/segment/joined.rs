@@ -1,10 +1,13 @@
 //! A step as all its shards tell it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use gradwatch_store::StreamSpec;
 
-use crate::pipeline::frame::{Frame, Payload};
+use crate::pipeline::frame::{Frame, Payload, Prediction};
 
 /// The frames of one step, by shard, and what they say together: learning rates, weight decay and scalars are those of
 /// the lowest shard that sends them, wall time and phase those of the lowest shard there is.
@@ -16,6 +19,12 @@ pub(super) struct Joined {
     pub(super) learning_rate: Option<f64>,
     pub(super) weight_decay: Option<f64>,
     pub(super) scalars: BTreeMap<String, f64>,
+    /// By layer, of the lowest shard that sends one.
+    pub(super) snapshots: BTreeMap<usize, Vec<u8>>,
+    /// By probe batch, likewise.
+    pub(super) predictions: BTreeMap<String, Prediction>,
+    /// What happened, whichever shard says so.
+    pub(super) happened: BTreeSet<String>,
     group_learning_rates: BTreeMap<usize, f64>,
     frames: Vec<(u32, Frame)>,
 }
@@ -43,6 +52,13 @@ impl Joined {
                 self.group_learning_rates.entry(group).or_insert(eta);
             }
         }
+        for snapshot in std::mem::take(&mut frame.snapshots) {
+            self.snapshots.entry(snapshot.layer).or_insert(snapshot.payload);
+        }
+        for prediction in std::mem::take(&mut frame.predictions) {
+            self.predictions.entry(prediction.probe.clone()).or_insert(prediction);
+        }
+        self.happened.extend(std::mem::take(&mut frame.happened));
         self.learning_rate = self.learning_rate.or(frame.learning_rate);
         self.weight_decay = self.weight_decay.or(frame.weight_decay);
         self.frames.push((shard, frame));

@@ -4,12 +4,16 @@ mod assembly;
 mod events;
 mod joined;
 mod refill;
+mod sent;
 mod settle;
 mod shard;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use gradwatch_spectral::{detectors::Regime, window::WindowError};
+use gradwatch_spectral::{
+    detectors::{DetectorConfig, Regime},
+    window::WindowError,
+};
 use gradwatch_store::{EventRow, Reading, RunCommit, RunState, Segment, ShardMark, StepRow, StreamKey};
 
 use self::{
@@ -109,6 +113,7 @@ impl SegmentOwner {
         segment: Segment,
         marks: &[ShardMark],
         config: &Config,
+        detectors: &DetectorConfig,
         suspect: Arc<Suspect>,
         poisoned: BTreeSet<u64>,
     ) -> Result<Self, WindowError> {
@@ -120,7 +125,7 @@ impl SegmentOwner {
                 streams.push(GroupStream::new(spec, index, kind)?);
                 for (position, &window) in spec.window_lengths.iter().enumerate() {
                     let stream = StreamKey { group: group.name.clone(), kind, window };
-                    followers.push(StreamFollower::new(segment.segment, stream, &config.detectors, position == 0));
+                    followers.push(StreamFollower::new(segment.segment, stream, detectors, position == 0));
                 }
             }
         }

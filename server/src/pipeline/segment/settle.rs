@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use gradwatch_proto::v1::RejectCode;
-use gradwatch_store::{EventRow, FollowerSnapshot, LIVE_ANALYSIS, NonFinitePayload, ReadingRow, RunCommit, StepRow};
+use gradwatch_store::{EventRow, LIVE_ANALYSIS, NonFinitePayload, ReadingRow, RunCommit, StepRow};
 use serde_json::json;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     joined::{Joined, whole},
 };
 use crate::pipeline::{
-    followed::Followed,
+    followed::{Followed, keep_latest},
     frame::{Frame, Item, Rejection},
     group_stream::{Place, Row},
 };
@@ -75,11 +75,12 @@ impl SegmentOwner {
     /// refill knows it too.
     pub(super) fn settle(&mut self, parts: Parts, turn: &mut Turn<'_>, advanced: &mut Advanced) {
         self.suspect.note(self.segment.segment, parts.step);
-        let joined = self.join(parts.frames, advanced);
+        let mut joined = self.join(parts.frames, advanced);
         let live = turn.is_live(Some(parts.step));
         let events = turn.commit.events.len();
         if !joined.is_empty() {
             self.record(&joined, turn);
+            self.record_sent(&mut joined, turn);
             advanced.live_steps += u32::from(live);
         }
         if !live {
@@ -258,14 +259,6 @@ impl SegmentOwner {
             }
         }
         self.non_finite = names;
-    }
-}
-
-/// Only the newest state of a stream is of use.
-fn keep_latest(commit: &mut RunCommit, snapshot: Option<FollowerSnapshot>) {
-    if let Some(snapshot) = snapshot {
-        commit.followers.retain(|it| (it.segment, &it.key) != (snapshot.segment, &snapshot.key));
-        commit.followers.push(snapshot);
     }
 }
 

@@ -47,7 +47,9 @@ fn taken_up() -> SegmentOwner {
     let mark =
         |shard| ShardMark { shard, writer_id: format!("writer of {shard}"), committed_seq: SETTLED, keep_from_seq: 1 };
     let config = Config::embedded(SocketAddr::from(([127, 0, 0, 1], 0)), "unused".as_ref()).expect("valid defaults");
-    SegmentOwner::new(segment, &[mark(0), mark(1)], &config, Arc::default(), BTreeSet::new()).expect("valid windows")
+    let marks = [mark(0), mark(1)];
+    SegmentOwner::new(segment, &marks, &config, &config.detectors, Arc::default(), BTreeSet::new())
+        .expect("valid windows")
 }
 
 /// What is recorded of a step that every shard sent with seq = step.
@@ -85,6 +87,9 @@ fn frame(step: u64, groups: &[usize]) -> Item {
         group_learning_rates: BTreeMap::new(),
         scalars: BTreeMap::new(),
         payloads: groups.iter().map(payload).collect(),
+        snapshots: Vec::new(),
+        predictions: Vec::new(),
+        happened: Vec::new(),
     })
 }
 

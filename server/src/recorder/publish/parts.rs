@@ -2,7 +2,8 @@
 
 use std::{mem, sync::Arc};
 
-use gradwatch_store::{EventRow, Reading, RunPatch};
+use gradwatch_spectral::layers::FieldValue;
+use gradwatch_store::{EventRow, LayerReadingRow, Reading, RunPatch};
 use serde_json::Value;
 
 use super::{Publication, PublishedRun};
@@ -35,12 +36,13 @@ struct Splitter {
 
 impl Splitter {
     fn add(&mut self, run: PublishedRun) {
-        let PublishedRun { run_id, project, live_to_step, readings, events, patch } = run;
+        let PublishedRun { run_id, project, live_to_step, readings, layer_readings, events, patch } = run;
         let beginning = || PublishedRun {
             run_id,
             project: Arc::clone(&project),
             live_to_step: Arc::clone(&live_to_step),
             readings: Vec::new(),
+            layer_readings: Vec::new(),
             events: Vec::new(),
             patch: RunPatch::default(),
         };
@@ -49,6 +51,14 @@ impl Splitter {
         for reading in readings {
             self.open_bytes += reading_bytes(&reading);
             begun.readings.push(reading);
+            if self.open_bytes > PART_BYTES {
+                self.push(mem::replace(&mut begun, beginning()));
+                self.close();
+            }
+        }
+        for (row, wall_time_us) in layer_readings {
+            self.open_bytes += layer_reading_bytes(&row);
+            begun.layer_readings.push((row, wall_time_us));
             if self.open_bytes > PART_BYTES {
                 self.push(mem::replace(&mut begun, beginning()));
                 self.close();
@@ -72,6 +82,7 @@ impl Splitter {
     fn push(&mut self, mut run: PublishedRun) {
         // Growing leaves room for up to as many rows again, which is counted nowhere.
         run.readings.shrink_to_fit();
+        run.layer_readings.shrink_to_fit();
         run.events.shrink_to_fit();
         self.open.push(run);
     }
@@ -87,6 +98,14 @@ fn reading_bytes(reading: &Reading) -> usize {
     let row = &reading.row;
     let sigma = row.edge.sigma.as_ref().map_or(0, |sigma| size_of::<f64>() * sigma.capacity());
     size_of::<Reading>() + row.analysis.capacity() + row.stream.group.capacity() + sigma
+}
+
+fn layer_reading_bytes(row: &LayerReadingRow) -> usize {
+    let listed = row.reading.values().into_iter().flatten().map(|value| match value {
+        FieldValue::List(values) => size_of::<f64>() * values.len(),
+        _ => 0,
+    });
+    size_of::<(LayerReadingRow, Option<i64>)>() + row.layer.layer.capacity() + listed.sum::<usize>()
 }
 
 fn event_bytes(event: &EventRow) -> usize {

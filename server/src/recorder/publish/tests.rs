@@ -48,6 +48,7 @@ fn run(number: u64, reading_count: u64, event_count: u64) -> PublishedRun {
         project: Arc::from("vision"),
         live_to_step: Arc::new(BTreeMap::from([(1, 10)])),
         readings: readings(reading_count),
+        layer_readings: Vec::new(),
         events: (0..event_count).map(|step| (step, event(step))).collect(),
         patch: RunPatch { last_step: Some(number), ..RunPatch::default() },
     }

@@ -17,6 +17,9 @@ fn frame(seq: u64, step: u64) -> Item {
         group_learning_rates: BTreeMap::new(),
         scalars: BTreeMap::new(),
         payloads: Vec::new(),
+        snapshots: Vec::new(),
+        predictions: Vec::new(),
+        happened: Vec::new(),
     })
 }
 

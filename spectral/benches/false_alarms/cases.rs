@@ -1,83 +1,66 @@
-//! The quiet data and the planted changes.
+//! Which quiet data, and which changes are planted in updates.
 
 use std::fmt;
 
 use gradwatch_spectral::detectors::Detector;
 
-use crate::PLANTED_AT;
+use crate::noise::{Family, Shape, family};
 use crate::support::add;
-
-/// How a row departs from Gaussian noise of equal variances.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Shape {
-    Plain,
-    /// The norm falls from 1 to 0.1 over the run, a half cosine.
-    Decaying,
-    /// Entries of a Student-t distribution with three degrees of freedom.
-    StudentT3,
-    /// Every row times exp(0.3 z).
-    RowScales,
-    /// Variances 1/k.
-    Anisotropic,
-}
-
-/// Quiet data: stationary AR(1) noise with a root-mean-square norm of 1 and a constant drift of norm `drift`.
-#[derive(Clone, Copy)]
-pub(crate) struct Family {
-    pub(crate) name: &'static str,
-    pub(crate) shape: Shape,
-    pub(crate) rho: f64,
-    pub(crate) drift: f64,
-}
-
-const fn family(name: &'static str, shape: Shape, rho: f64, drift: f64) -> Family {
-    Family { name, shape, rho, drift }
-}
 
 pub(crate) const IID: Family = family("iid noise", Shape::Plain, 0.0, 0.0);
 pub(crate) const AR_05: Family = family("AR(1) noise, rho = 0.5", Shape::Plain, 0.5, 0.0);
+pub(crate) const STUDENT_T3: Family = family("Student-t(3) entries", Shape::StudentT3, 0.0, 0.0);
 
-pub(crate) const FAMILIES: [Family; 13] = [
-    IID,
-    AR_05,
-    family("AR(1) noise, rho = 0.9", Shape::Plain, 0.9, 0.0),
-    family("AR(1) noise, rho = 0.5, decaying norm", Shape::Decaying, 0.5, 0.0),
+pub(crate) const ROW_SCALES: Family = family("log-normal row scales, 0.3", Shape::RowScales, 0.0, 0.0);
+const AR_09: Family = family("AR(1) noise, rho = 0.9", Shape::Plain, 0.9, 0.0);
+
+/// Quiet updates.
+pub(crate) const UPDATES: [Family; 5] =
+    [IID, AR_05, AR_09, family("AR(1) noise, rho = 0.5, decaying norm", Shape::Decaying, 0.5, 0.0), STUDENT_T3];
+
+/// More of them.
+pub(crate) const MORE_UPDATES: [Family; 8] = [
+    ROW_SCALES,
     family("constant drift, SNR 0.1", Shape::Plain, 0.0, 0.1),
     family("constant drift, SNR 0.3", Shape::Plain, 0.0, 0.3),
     family("constant drift, SNR 1", Shape::Plain, 0.0, 1.0),
     family("constant drift, SNR 3", Shape::Plain, 0.0, 3.0),
-    family("Student-t(3) entries", Shape::StudentT3, 0.0, 0.0),
-    family("log-normal row scales, 0.3", Shape::RowScales, 0.0, 0.0),
     family("anisotropic 1/k noise", Shape::Anisotropic, 0.0, 0.0),
     family("anisotropic 1/k, rho = 0.5", Shape::Anisotropic, 0.5, 0.0),
     family("anisotropic 1/k, rho = 0.9", Shape::Anisotropic, 0.9, 0.0),
 ];
 
-/// What happens at update `PLANTED_AT`; directions are steady and measured in norms of the noise.
+/// Noise of quiet layer readings.
+pub(crate) const LAYERS: [Family; 5] = [IID, AR_05, AR_09, family("slow trend", Shape::Decaying, 0.0, 0.0), STUDENT_T3];
+
+/// What happens at one update; directions are steady and measured in norms of the noise.
 #[derive(Clone, Copy)]
 pub(crate) enum Change {
     Nothing,
     Appears(f64),
     Vanishes(f64),
-    Rotates { from: f64, to: f64 },
+    /// A second direction of the same size, its sign alternating, beside a steady one.
+    Joins(f64),
+    Turns {
+        from: f64,
+        to: f64,
+    },
     Spike(f64),
     Scale(f64),
 }
 
-pub(crate) const CHANGES: [Change; 15] = [
+pub(crate) const CHANGES: [Change; 13] = [
     Change::Nothing,
     Change::Appears(0.5),
     Change::Appears(1.0),
     Change::Appears(2.0),
-    Change::Appears(4.0),
     Change::Vanishes(0.5),
     Change::Vanishes(1.0),
     Change::Vanishes(2.0),
-    Change::Vanishes(4.0),
-    Change::Rotates { from: 4.0, to: 4.0 },
-    Change::Rotates { from: 4.0, to: 40.0 },
-    Change::Spike(5.0),
-    Change::Spike(20.0),
+    Change::Joins(4.0),
+    Change::Turns { from: 4.0, to: 4.0 },
+    Change::Turns { from: 4.0, to: 40.0 },
+    Change::Spike(10.0),
     Change::Scale(0.1),
     Change::Scale(10.0),
 ];
@@ -88,7 +71,8 @@ impl fmt::Display for Change {
             Self::Nothing => write!(f, "nothing (control)"),
             Self::Appears(snr) => write!(f, "direction appears, SNR {snr}"),
             Self::Vanishes(snr) => write!(f, "direction vanishes, SNR {snr}"),
-            Self::Rotates { from, to } => write!(f, "direction turns by 90°, SNR {from} to {to}"),
+            Self::Joins(snr) => write!(f, "second direction joins, SNR {snr} each"),
+            Self::Turns { from, to } => write!(f, "direction turns by 90°, SNR {from} to {to}"),
             Self::Spike(factor) => write!(f, "one update ×{factor}"),
             Self::Scale(factor) => write!(f, "noise ×{factor} from then on"),
         }
@@ -102,7 +86,8 @@ impl Change {
             Self::Nothing => &[],
             Self::Appears(_) => &[Detector::GapOpening],
             Self::Vanishes(_) => &[Detector::GapCollapse],
-            Self::Rotates { .. } => &[Detector::Rotation, Detector::EdgeRegime],
+            Self::Joins(_) => &[Detector::PositionChange],
+            Self::Turns { .. } => &[Detector::Rotation, Detector::EdgeRegime],
             Self::Spike(_) => &[Detector::UpdateSpike],
             Self::Scale(factor) if factor < 1.0 => &[Detector::EdgeRegime, Detector::GapOpening],
             Self::Scale(_) => &[Detector::EdgeRegime, Detector::GapOpening, Detector::UpdateSpike],
@@ -110,14 +95,20 @@ impl Change {
     }
 
     /// Changes the row of one update as planned; `first` and `second` are orthogonal, of length 1.
-    pub(crate) fn plant(self, update: usize, row: &mut [f64], [first, second]: &[Vec<f64>; 2]) {
-        let after = update >= PLANTED_AT;
+    pub(crate) fn plant(self, update: usize, at: usize, row: &mut [f64], [first, second]: &[Vec<f64>; 2]) {
+        let after = update >= at;
         match self {
             Self::Appears(snr) if after => add(row, snr, first),
             Self::Vanishes(snr) if !after => add(row, snr, first),
-            Self::Rotates { from, .. } if !after => add(row, from, first),
-            Self::Rotates { to, .. } => add(row, to, second),
-            Self::Spike(factor) if update == PLANTED_AT => row.iter_mut().for_each(|x| *x *= factor),
+            Self::Joins(snr) => {
+                add(row, snr, first);
+                if after {
+                    add(row, if update.is_multiple_of(2) { snr } else { -snr }, second);
+                }
+            }
+            Self::Turns { from, .. } if !after => add(row, from, first),
+            Self::Turns { to, .. } => add(row, to, second),
+            Self::Spike(factor) if update == at => row.iter_mut().for_each(|x| *x *= factor),
             Self::Scale(factor) if after => row.iter_mut().for_each(|x| *x *= factor),
             _ => {}
         }
