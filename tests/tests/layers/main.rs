@@ -8,4 +8,5 @@ mod readings;
 mod refused;
 mod restart;
 mod sent;
+mod served;
 mod world;
