@@ -42,6 +42,7 @@ impl FleetRequest {
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct DimensionRequest {
     /// May be left out where the token is of one project.
+    #[schema(required = false)]
     pub(super) project: String,
     /// Runs whose label `width_family` is this.
     pub(super) family: String,
@@ -79,6 +80,7 @@ pub(crate) enum Align {
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct ErrorSplitRequest {
     /// May be left out where the token is of one project.
+    #[schema(required = false)]
     pub(super) project: String,
     /// Runs with all of these labels, besides `data_seed` and `init_seed`; by default all of the project.
     #[schema(required = false)]
