@@ -29,7 +29,7 @@ use std::{
 
 use gradwatch_store::{RunId, RunState, Store};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
 use tokio_util::task::TaskTracker;
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pool: NumericPool,
     /// Reads snapshots of layers; each run has at most one job here at a time.
     snapshot_pool: NumericPool,
+    /// Held by each payload that is in memory.
+    snapshot_slots: Arc<Semaphore>,
     trouble: Arc<StoreTrouble>,
 }
 
@@ -81,8 +83,10 @@ impl Pipeline {
     ) -> Result<Self, rayon::ThreadPoolBuildError> {
         let pool = NumericPool::new(config.numeric_threads())?;
         let snapshot_pool = NumericPool::background(config.snapshot_threads())?;
+        // One that is read and one that comes out of the store meanwhile.
+        let snapshot_slots = Arc::new(Semaphore::new(2 * config.snapshot_threads()));
         let budget = Budget::new(config.memory_limit_bytes, Arc::clone(&metrics));
-        let shared = Arc::new(Shared { config, store, metrics, pool, snapshot_pool, trouble });
+        let shared = Arc::new(Shared { config, store, metrics, pool, snapshot_pool, snapshot_slots, trouble });
         Ok(Self {
             shared,
             owners: Mutex::default(),
