@@ -115,10 +115,15 @@ impl Job {
                 limit: PAGE,
             };
             let page = shared.store.layer_readings(&query).await?;
-            for mut item in page.items {
-                follower.follow(item.row.step, &mut item.row.reading);
-                from_step = item.row.step + 1;
-            }
+            from_step = page.items.last().map_or(from_step, |item| item.row.step + 1);
+            let follow = move || {
+                for mut item in page.items {
+                    follower.follow(item.row.step, &mut item.row.reading);
+                }
+                follower
+            };
+            let followed = shared.snapshot_pool.run(follow).await;
+            follower = followed.map_err(|panicked| StoreError::Unavailable(panicked.0))?;
             if !page.more {
                 break;
             }

@@ -83,13 +83,8 @@ mod tests {
         // Looked for one by one among the others, it would keep the run, and a thread that all runs need, busy for hours.
         const MANY: u64 = 200_000;
         let mut kept = KeptPredictions::new(vec![(1, 0, "held".into(), 8)], 2 * (8 + ROW_BYTES));
-        let row = |step| PredictionRow {
-            segment: 1,
-            step,
-            probe: "held".into(),
-            values: vec![0.5],
-            targets: vec![0.5],
-        };
+        let row =
+            |step| PredictionRow { segment: 1, step, probe: "held".into(), values: vec![0.5], targets: vec![0.5] };
         let mut commit = RunCommit::new(RunId(uuid::Uuid::nil()), 1);
         commit.predictions = (1..=MANY).map(row).collect();
         kept.admit(&mut commit);
