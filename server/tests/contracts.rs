@@ -2,7 +2,10 @@
 
 use std::{fmt::Write, path::Path};
 
-use gradwatch_spectral::catalogue::{DETECTORS, EDGE_METRICS};
+use gradwatch_spectral::{
+    catalogue::{DETECTORS, EDGE_METRICS},
+    layers::{LayerInstrument, Reason},
+};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -39,9 +42,27 @@ fn the_tables_of_metrics_md_are_the_catalogue() {
     for detector in DETECTORS {
         writeln!(detectors, "| `{}` | {} |", detector.name, detector.rule).unwrap();
     }
+    let mut layer_metrics = String::from("| metric | unit | definition | from |\n|---|---|---|---|\n");
+    for instrument in LayerInstrument::ALL {
+        for field in instrument.fields() {
+            let (name, unit, tag) = (field.name, field.unit, field.tag.as_str());
+            // A bar would end the cell.
+            let definition = field.definition.replace('|', "\\|");
+            // The reasons are listed apart, once for all.
+            let words = match field.words {
+                words if words.is_empty() || name == "reason" => String::new(),
+                words => format!(" One of `{}`.", words.join("`, `")),
+            };
+            writeln!(layer_metrics, "| `{instrument}.{name}` | {unit} | {definition}{words} | [{tag}] |").unwrap();
+        }
+    }
+    let reasons: Vec<String> = Reason::ALL.iter().map(|reason| format!("`{reason}`")).collect();
+    let reasons = reasons.join(", ") + ".\n";
     let file = "docs/metrics.md";
     let mut text = std::fs::read_to_string(root().join(file)).unwrap();
-    for (name, table) in [("metrics", metrics), ("detectors", detectors)] {
+    let tables =
+        [("metrics", metrics), ("layer metrics", layer_metrics), ("reasons", reasons), ("detectors", detectors)];
+    for (name, table) in tables {
         let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->"));
         let from = text.find(&begin).expect("a beginning") + begin.len();
         let to = text.find(&end).expect("an end");

@@ -87,6 +87,44 @@ async fn a_wrong_query_is_refused_with_its_parameter() {
     ] {
         assert_refused(&rest, &format!("{run}/series{query}"), field, part).await;
     }
+    // Readings of streams take no layer, readings of layers no stream; and this run declares no layer.
+    for instrument in ["cascade", "curvature", "dead_directions", "learning_cell"] {
+        for (query, field, part) in [
+            ("group=all", "group", "belong to a layer"),
+            ("kind=update", "kind", "belong to a layer"),
+            ("window=3", "window", "belong to a layer"),
+            ("window=x", "window", "x"),
+            ("analysis=later", "analysis", "later"),
+            ("layer=", "layer", "empty"),
+            ("layer=%00", "layer", "NUL"),
+            ("layer=a&layer=b", "layer", "more than once"),
+            ("layer=a", "layer", "no layer is declared"),
+            ("layr=a", "layr", "did you mean layer"),
+            ("limit=0", "limit", "0"),
+            ("cursor=nonsense", "cursor", ""),
+            ("segment=99", "segment", "no segment 99"),
+            ("from_step=5&to_step=4", "to_step", "below from_step"),
+            ("", "layer", instrument),
+        ] {
+            assert_refused(&rest, &format!("{run}/readings/{instrument}?{query}"), field, part).await;
+        }
+    }
+    for (query, field, part) in [
+        ("readings/edge?layer=a", "layer", "group, kind and window"),
+        ("series?metric=cascade.phi", "layer", "no layer is declared"),
+        ("series?metric=edge.ratio&metric=cascade.phi&layer=a", "layer", "no layer is declared"),
+        ("series?metric=edge.ratio&layer=a", "layer", "none is asked for"),
+        ("series?metric=cascade.phj", "metric", "did you mean cascade.phi"),
+        ("series?metric=cascade.reason", "metric", "holds words"),
+        ("series?metric=dead_directions.batch", "metric", "holds words"),
+        ("series?metric=learning_cell.refit_curve", "metric", "holds lists"),
+        ("series?metric=dead_direction.rank", "metric", "dead_directions.rank"),
+        ("layers?limit=1", "limit", "unknown parameter"),
+        ("groups?layer=a", "layer", "unknown parameter"),
+        ("events?layer=a", "layer", "unknown parameter"),
+    ] {
+        assert_refused(&rest, &format!("{run}/{query}"), field, part).await;
+    }
     for (path, field, part) in [
         ("series?metric=edge.ratio", "run", "missing"),
         ("series?metric=edge.ratio&run=x", "run", "no UUID"),
@@ -141,7 +179,9 @@ async fn what_is_not_there_is_not_found() {
     let rest = server.rest();
     let unknown = Uuid::new_v4();
     let run = format!("/api/v1/runs/{unknown}");
-    for path in ["", "/groups", "/segments", "/steps", "/events", "/readings/edge", "/series?metric=edge.ratio"] {
+    let layers = ["/layers", "/readings/cascade", "/series?metric=cascade.phi"];
+    let others = ["", "/groups", "/segments", "/steps", "/events", "/readings/edge", "/series?metric=edge.ratio"];
+    for path in others.into_iter().chain(layers) {
         let problem = rest.problem(Method::GET, &format!("{run}{path}"), "").await;
         assert_problem(&problem, 404, "not_found", Some("run_id"), &unknown.to_string());
     }

@@ -33,6 +33,7 @@ const TABLE: &[(Method, &str, Requirement)] = &[
     (Method::PATCH, "/api/v1/runs/{run_id}", Admin),
     (Method::DELETE, "/api/v1/runs/{run_id}", Admin),
     (Method::GET, "/api/v1/runs/{run_id}/groups", Read),
+    (Method::GET, "/api/v1/runs/{run_id}/layers", Read),
     (Method::GET, "/api/v1/runs/{run_id}/segments", Read),
     (Method::GET, "/api/v1/runs/{run_id}/readings/{instrument}", Read),
     (Method::GET, "/api/v1/runs/{run_id}/series", Read),

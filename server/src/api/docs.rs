@@ -4,7 +4,10 @@
 use std::{fmt::Write, sync::LazyLock};
 
 use axum::{http::header, response::IntoResponse};
-use gradwatch_spectral::catalogue::{DETECTORS, EDGE_METRICS};
+use gradwatch_spectral::{
+    catalogue::{DETECTORS, EDGE_METRICS, Tag},
+    layers::LayerInstrument,
+};
 use serde_json::Value;
 
 use super::{openapi, params::Query, text::html};
@@ -17,6 +20,7 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
         .replace("<!-- endpoints -->", &endpoints())
         .replace("<!-- errors -->", &errors())
         .replace("<!-- metrics -->", &metrics())
+        .replace("<!-- layer metrics -->", &layer_metrics())
         .replace("<!-- detectors -->", &detectors())
 });
 
@@ -99,18 +103,24 @@ fn errors() -> String {
 }
 
 fn metrics() -> String {
-    let mut rows = String::new();
-    for metric in EDGE_METRICS {
-        let _ = writeln!(
-            rows,
-            "<tr id=\"{name}\"><td><code>{name}</code></td><td>{unit}</td><td>{definition}</td><td>[{tag}]</td></tr>",
-            name = metric.name,
-            unit = html(metric.unit),
-            definition = html(metric.definition),
-            tag = html(metric.tag.as_str()),
-        );
-    }
-    rows
+    let rows = EDGE_METRICS.iter().map(|metric| metric_row(metric.name, metric.unit, metric.definition, metric.tag));
+    rows.collect()
+}
+
+fn layer_metrics() -> String {
+    let fields = LayerInstrument::ALL.iter().flat_map(|&instrument| {
+        instrument.fields().iter().map(move |field| (format!("{instrument}.{}", field.name), field))
+    });
+    fields.map(|(name, field)| metric_row(&name, field.unit, field.definition, field.tag)).collect()
+}
+
+fn metric_row(name: &str, unit: &str, definition: &str, tag: Tag) -> String {
+    format!(
+        "<tr id=\"{name}\"><td><code>{name}</code></td><td>{unit}</td><td>{definition}</td><td>[{tag}]</td></tr>\n",
+        unit = html(unit),
+        definition = html(definition),
+        tag = html(tag.as_str()),
+    )
 }
 
 fn detectors() -> String {
@@ -133,6 +143,13 @@ mod tests {
         }
         for metric in EDGE_METRICS {
             assert!(PAGE.contains(&format!("<code>{}</code>", metric.name)), "{}", metric.name);
+        }
+        for instrument in LayerInstrument::ALL {
+            for field in instrument.fields() {
+                let name = format!("{instrument}.{}", field.name);
+                assert!(PAGE.contains(&format!("<tr id=\"{name}\"><td><code>{name}</code>")), "{name}");
+                assert!(PAGE.contains(&html(field.definition)), "{name}");
+            }
         }
         for detector in DETECTORS {
             assert!(PAGE.contains(detector.name), "{}", detector.name);

@@ -37,6 +37,7 @@ pub(crate) struct EventView {
     step: Option<u64>,
     /// By the server's clock.
     at: Time,
+    /// The group that it concerns, or the layer of a layer instrument's detector.
     group: Option<String>,
     kind: Option<&'static str>,
     window: Option<usize>,
@@ -44,7 +45,7 @@ pub(crate) struct EventView {
     from: Option<String>,
     /// For a transition: the regime entered.
     to: Option<String>,
-    /// Why.
+    /// Why. Of a layer instrument's detector: `instrument` as well.
     #[schema(value_type = Object)]
     evidence: Value,
 }
@@ -90,7 +91,7 @@ pub(crate) struct EventFilter {
     /// Only of these types, such as `edge.regime`; repeated or separated by commas.
     #[param(value_type = Option<Vec<String>>)]
     types: Vec<String>,
-    /// Only of this group.
+    /// Only of this group, or this layer.
     #[param(value_type = Option<String>)]
     group: Option<String>,
     /// Only of this kind: `update` or `gradient`.

@@ -9,7 +9,11 @@ mod events;
 mod groups;
 mod health;
 mod labels;
+mod layer_choice;
 mod layer_message;
+mod layer_reading_view;
+mod layer_schema;
+mod layers;
 mod message;
 mod metric;
 mod openapi;
@@ -24,6 +28,7 @@ mod selection;
 mod series;
 mod steps;
 mod stream;
+mod table;
 mod text;
 mod time;
 mod tokens;
@@ -56,6 +61,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/v1/runs", get(runs::list))
         .route("/api/v1/runs/{run_id}", get(runs::get).patch(runs::patch).delete(runs::delete))
         .route("/api/v1/runs/{run_id}/groups", get(groups::list))
+        .route("/api/v1/runs/{run_id}/layers", get(layers::list))
         .route("/api/v1/runs/{run_id}/segments", get(segments::list))
         .route("/api/v1/runs/{run_id}/readings/{instrument}", get(readings::list))
         .route("/api/v1/runs/{run_id}/series", get(series::of_run))

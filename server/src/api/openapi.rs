@@ -14,6 +14,7 @@ use utoipa::{
 use super::{
     events, groups, health,
     layer_message::LayerReadingMessage,
+    layers,
     message::{ReadingMessage, RunMessage},
     overview,
     params::Query,
@@ -38,6 +39,7 @@ use crate::error::{ErrorCode, Problem};
         runs::patch,
         runs::delete,
         groups::list,
+        layers::list,
         segments::list,
         readings::list,
         series::of_run,

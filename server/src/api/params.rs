@@ -178,6 +178,7 @@ tuple!(A B);
 tuple!(A B C);
 tuple!(A B C D);
 tuple!(A B C D E);
+tuple!(A B C D E F);
 
 /// Extracts the query parameters of a request; unknown ones are refused.
 #[derive(Debug)]

@@ -4,32 +4,32 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    body::{Body, Bytes},
     extract::{FromRequestParts, State},
-    http::{HeaderMap, HeaderValue, header, request::Parts},
+    http::{HeaderMap, request::Parts},
     response::{IntoResponse, Response},
 };
-use futures_util::stream;
-use gradwatch_store::{Page, Reading, ReadingQuery, Store};
+use gradwatch_spectral::layers::LayerInstrument;
+use gradwatch_store::{LayerReadingAt, LayerReadingQuery, Page, Reading, ReadingQuery, Store};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
     accept::{self, Format},
     cursor::{Paging, StepPosition},
+    layer_choice::LayerChoice,
+    layer_reading_view::{self, LayerReadingView},
+    layer_schema::ReadingLine,
     openapi::Problems,
     params::{Query, RunPath, path_segment},
     reading_view::{Columns, ReadingView},
     refusal::{Answer, Refusal},
     selection::{self, StreamChoice, Stretch},
+    table::{self, RowQuery},
 };
 use crate::{
     error::{Error, ErrorCode},
     state::AppState,
 };
-
-/// Rows held in memory at once while a table is streamed.
-const STREAM_PAGE: usize = 500;
 
 /// A page of readings, and what was asked for.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,53 +43,127 @@ pub(crate) struct ReadingList {
     next_cursor: Option<String>,
 }
 
-/// The path segment `{instrument}`: `edge` is the only instrument there is.
-#[derive(Debug)]
-pub(crate) struct EdgePath;
+/// A page of readings of a layer, and what was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LayerReadingList {
+    /// `cascade`, `curvature`, `dead_directions` or `learning_cell`.
+    instrument: &'static str,
+    layer: String,
+    analysis: String,
+    items: Vec<LayerReadingView>,
+    /// Where the next page starts; null at the end.
+    next_cursor: Option<String>,
+}
 
-impl<S: Send + Sync> FromRequestParts<S> for EdgePath {
+/// Of the edge, or of a layer instrument.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum ReadingPage {
+    Edge(ReadingList),
+    Layer(LayerReadingList),
+}
+
+/// The path segment `{instrument}`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Instrument {
+    Edge,
+    Layer(LayerInstrument),
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Instrument {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
-        let instrument = path_segment(parts, state, "instrument").await?;
-        if instrument == "edge" {
-            return Ok(Self);
+        let name = path_segment(parts, state, "instrument").await?;
+        if name == "edge" {
+            return Ok(Self::Edge);
         }
-        let error = Error::new(ErrorCode::NotFound, format!("there is no instrument {instrument:?}; only edge"));
-        Err(Error { field: Some("instrument".into()), ..error }.into())
+        name.parse().map(Self::Layer).map_err(|_| {
+            let layered: Vec<&str> = LayerInstrument::ALL.iter().map(|instrument| instrument.as_str()).collect();
+            let message = format!("there is no instrument {name:?}; there are edge, {}", layered.join(", "));
+            Error { field: Some("instrument".into()), ..Error::new(ErrorCode::NotFound, message) }.into()
+        })
     }
 }
 
-/// Lists the readings of one stream, by segment and step. With `Accept: application/x-ndjson` or `text/csv` the rows
-/// come alone, one a line.
+/// Lists the readings of one stream, or of one layer, by segment and step. `group`, `kind` and `window` are for `edge`,
+/// `layer` for the others. With `Accept: application/x-ndjson` or `text/csv` the rows come alone, one a line.
 #[utoipa::path(get, operation_id = "listReadings", path = "/api/v1/runs/{run_id}/readings/{instrument}", tag = "readings",
-    params(("run_id" = String, Path, description = "UUID"), ("instrument" = String, Path, description = "`edge`"),
-        StreamChoice, Stretch, Paging),
-    responses((status = 200, content((ReadingList = "application/json"), (ReadingView = "application/x-ndjson"),
+    params(("run_id" = String, Path, description = "UUID"),
+        ("instrument" = String, Path,
+            description = "`edge`, `cascade`, `curvature`, `dead_directions` or `learning_cell`"),
+        StreamChoice, LayerChoice, Stretch, Paging),
+    responses((status = 200, content((ReadingPage = "application/json"), (ReadingLine = "application/x-ndjson"),
         (String = "text/csv"))), Problems))]
 pub(crate) async fn list(
     State(state): State<AppState>,
     RunPath(run_id): RunPath,
-    EdgePath: EdgePath,
-    Query((choice, stretch, paging)): Query<(StreamChoice, Stretch, Paging)>,
+    instrument: Instrument,
+    Query((choice, layer, stretch, paging)): Query<(StreamChoice, LayerChoice, Stretch, Paging)>,
     headers: HeaderMap,
 ) -> Answer<Response> {
     let format = accept::negotiate(&headers)?;
+    match instrument {
+        Instrument::Edge if layer.layer.is_some() => {
+            let message = "is for the layer instruments; readings of edge belong to a group, kind and window";
+            return Err(Error::invalid("layer", message).into());
+        }
+        Instrument::Layer(instrument) => {
+            if let Some(given) = choice.given() {
+                let message = format!("is for edge; readings of {instrument} belong to a layer");
+                return Err(Error::invalid(given, message).into());
+            }
+        }
+        Instrument::Edge => {}
+    }
     let segments = state.store.segments(run_id).await?;
-    let stream = choice.resolve(&segments)?;
     let mut ranges = stretch.ranges(&segments)?;
     if let Some(position) = paging.position::<StepPosition>()? {
         ranges = selection::behind(&ranges, &segments, position);
     }
-    let query = ReadingQuery { run_id, analysis: choice.analysis, stream, ranges, limit: paging.limit };
+    let (store, limit) = (state.store, paging.limit);
+    match instrument {
+        Instrument::Edge => {
+            let stream = choice.resolve(&segments)?;
+            let query = ReadingQuery { run_id, analysis: choice.analysis, stream, ranges, limit };
+            edge(store, query, &paging, format).await
+        }
+        Instrument::Layer(instrument) => {
+            let found = layer.find(instrument, &segments);
+            let layer = found.ok_or_else(|| layer.unknown(instrument, [&*segments]))?;
+            let query = LayerReadingQuery { run_id, layer, ranges, limit };
+            of_layer(store, query, choice.analysis, &paging, format).await
+        }
+    }
+}
+
+const NDJSON: &str = "application/x-ndjson";
+const CSV: &str = "text/csv; charset=utf-8";
+
+async fn edge(store: Arc<dyn Store>, query: ReadingQuery, paging: &Paging, format: Format) -> Answer<Response> {
+    let view = |reading: &Reading| ReadingView::new(&reading.row, reading.wall_time_us);
     match format {
-        Format::Json => json(&*state.store, query, &paging).await.map(IntoResponse::into_response),
-        Format::NdJson => table(state.store, query, "application/x-ndjson", String::new(), ndjson_line).await,
+        Format::Json => {
+            let page = query.read(&*store).await?;
+            let next_cursor = next_cursor::<ReadingQuery>(&page, paging)?;
+            let list = ReadingPage::Edge(ReadingList {
+                items: page.items.iter().map(view).collect(),
+                group: query.stream.group,
+                kind: query.stream.kind.as_str(),
+                window: query.stream.window,
+                analysis: query.analysis,
+                next_cursor,
+            });
+            Ok(Json(list).into_response())
+        }
+        Format::NdJson => {
+            table::answer(store, query, NDJSON, String::new(), move |row, text| push_line(&view(row), text)).await
+        }
         Format::Csv => {
             let columns = Columns::new(query.stream.window);
             let header = columns.header();
-            table(state.store, query, "text/csv; charset=utf-8", header, move |reading, text| {
-                columns.line(reading, text);
+            table::answer(store, query, CSV, header, move |row, text| {
+                columns.line(row, text);
                 Ok(())
             })
             .await
@@ -97,94 +171,48 @@ pub(crate) async fn list(
     }
 }
 
-async fn json(store: &dyn Store, query: ReadingQuery, paging: &Paging) -> Answer<Json<ReadingList>> {
-    let page = page(store, &query).await?;
-    let next_cursor = match page.items.last() {
-        Some(Reading { row, .. }) if page.more => {
-            Some(paging.behind(StepPosition { segment: row.segment, step: row.step })?)
+async fn of_layer(
+    store: Arc<dyn Store>,
+    query: LayerReadingQuery,
+    analysis: String,
+    paging: &Paging,
+    format: Format,
+) -> Answer<Response> {
+    let instrument = query.layer.instrument;
+    match format {
+        Format::Json => {
+            let page = query.read(&*store).await?;
+            let next_cursor = next_cursor::<LayerReadingQuery>(&page, paging)?;
+            let list = ReadingPage::Layer(LayerReadingList {
+                instrument: instrument.as_str(),
+                layer: query.layer.layer,
+                analysis,
+                items: page.items.into_iter().map(LayerReadingView::from).collect(),
+                next_cursor,
+            });
+            Ok(Json(list).into_response())
         }
-        _ => None,
-    };
-    let items = page.items.iter().map(|reading| ReadingView::new(&reading.row, reading.wall_time_us));
-    Ok(Json(ReadingList {
-        items: items.collect(),
-        group: query.stream.group,
-        kind: query.stream.kind.as_str(),
-        window: query.stream.window,
-        analysis: query.analysis,
-        next_cursor,
-    }))
+        Format::NdJson => {
+            let line = |row: &LayerReadingAt, text: &mut String| push_line(&LayerReadingView::from(row.clone()), text);
+            table::answer(store, query, NDJSON, String::new(), line).await
+        }
+        Format::Csv => {
+            let header = layer_reading_view::csv_header(instrument);
+            table::answer(store, query, CSV, header, |row, text| {
+                layer_reading_view::csv_line(row, text);
+                Ok(())
+            })
+            .await
+        }
+    }
 }
 
-fn ndjson_line(reading: &Reading, text: &mut String) -> Result<(), Error> {
-    let view = ReadingView::new(&reading.row, reading.wall_time_us);
-    text.push_str(&serde_json::to_string(&view).map_err(Error::internal)?);
+fn next_cursor<Q: RowQuery>(page: &Page<Q::Row>, paging: &Paging) -> Result<Option<String>, Error> {
+    page.items.last().filter(|_| page.more).map(|last| paging.behind(Q::position(last))).transpose()
+}
+
+fn push_line(view: &impl Serialize, text: &mut String) -> Result<(), Error> {
+    text.push_str(&serde_json::to_string(view).map_err(Error::internal)?);
     text.push('\n');
     Ok(())
-}
-
-async fn page(store: &dyn Store, query: &ReadingQuery) -> Result<Page<Reading>, Error> {
-    if query.ranges.is_empty() {
-        return Ok(Page { items: Vec::new(), more: false });
-    }
-    Ok(store.readings(query).await?)
-}
-
-/// Streams rows page by page, so that a long table never stands in memory whole. The first page is read before the
-/// answer begins: what is wrong with the query is still answered as a problem document. A failure behind it can only
-/// cut the answer off.
-async fn table<F>(
-    store: Arc<dyn Store>,
-    mut query: ReadingQuery,
-    content_type: &'static str,
-    header: String,
-    line: F,
-) -> Answer<Response>
-where
-    F: Fn(&Reading, &mut String) -> Result<(), Error> + Send + 'static,
-{
-    let limit = query.limit;
-    query.limit = limit.min(STREAM_PAGE);
-    let first = page(&*store, &query).await?;
-    let start = Table { store, query, left: limit, text: header, line, page: Some(first) };
-    let chunks = stream::try_unfold(start, |mut table| async move {
-        let chunk = table.next().await?;
-        Ok::<_, Error>(chunk.map(|chunk| (chunk, table)))
-    });
-    let mut response = Body::from_stream(chunks).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    Ok(response)
-}
-
-struct Table<F> {
-    store: Arc<dyn Store>,
-    query: ReadingQuery,
-    /// Rows that may still be given.
-    left: usize,
-    /// Text that goes before the next page.
-    text: String,
-    line: F,
-    /// The page to be written; `None` when all are.
-    page: Option<Page<Reading>>,
-}
-
-impl<F: Fn(&Reading, &mut String) -> Result<(), Error>> Table<F> {
-    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let Some(rows) = self.page.take() else { return Ok(None) };
-        let mut text = std::mem::take(&mut self.text);
-        for reading in &rows.items {
-            (self.line)(reading, &mut text)?;
-        }
-        self.left = self.left.saturating_sub(rows.items.len());
-        if let Some(Reading { row, .. }) = rows.items.last()
-            && rows.more
-            && self.left > 0
-        {
-            let position = StepPosition { segment: row.segment, step: row.step };
-            self.query.ranges = selection::rest(&self.query.ranges, position).unwrap_or_default();
-            self.query.limit = self.left.min(STREAM_PAGE);
-            self.page = Some(page(&*self.store, &self.query).await?);
-        }
-        Ok(Some(Bytes::from(text)))
-    }
 }

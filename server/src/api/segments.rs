@@ -64,6 +64,20 @@ pub(crate) struct SpecView {
     kinds: Vec<&'static str>,
     /// Optimizer steps between two rows.
     update_interval: u32,
+    /// What snapshots are sent of.
+    layers: Vec<LayerSpecView>,
+}
+
+/// A named part of the model, for one of the layer instruments.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LayerSpecView {
+    name: String,
+    /// `cascade`, `curvature`, `dead_directions` or `learning_cell`.
+    instrument: &'static str,
+    /// Dead directions: width of the layer. Learning cell: length of w_i. Null for others.
+    width: Option<u32>,
+    /// Learning cell: the activation. Null for others.
+    activation: Option<&'static str>,
 }
 
 /// A set of parameters watched together.
@@ -94,6 +108,12 @@ impl From<&StreamSpec> for SpecView {
                 .map(|tensor| TensorView { name: tensor.name.clone(), elements: tensor.elements })
                 .collect(),
         });
+        let layers = spec.layers.iter().map(|layer| LayerSpecView {
+            name: layer.name.clone(),
+            instrument: layer.instrument.as_str(),
+            width: layer.width,
+            activation: layer.activation.map(|activation| activation.as_str()),
+        });
         Self {
             sketch_dim: spec.sketch_dim,
             sketch_seed: spec.sketch_seed.to_string(),
@@ -105,6 +125,7 @@ impl From<&StreamSpec> for SpecView {
             groups: groups.collect(),
             kinds: spec.kinds.iter().map(|kind| kind.as_str()).collect(),
             update_interval: spec.update_interval,
+            layers: layers.collect(),
         }
     }
 }

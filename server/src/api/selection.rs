@@ -116,7 +116,7 @@ pub(crate) struct StreamChoice {
     pub(crate) group: Option<String>,
     /// `update` or `gradient`.
     #[param(value_type = Option<String>, default = "update")]
-    pub(crate) kind: Kind,
+    pub(crate) kind: Option<Kind>,
     /// A window length; by default the first that the newest attempt declares.
     #[param(value_type = Option<u64>)]
     pub(crate) window: Option<usize>,
@@ -129,7 +129,7 @@ impl FromParams for StreamChoice {
     fn from_params(params: &mut Params) -> Result<Self, Error> {
         Ok(Self {
             group: params.one("group")?,
-            kind: params.parsed("kind")?.unwrap_or(Kind::Update),
+            kind: params.parsed("kind")?,
             window: params.parsed("window")?,
             analysis: analysis(params)?,
         })
@@ -147,6 +147,12 @@ pub(crate) fn analysis(params: &mut Params) -> Result<String, Error> {
 }
 
 impl StreamChoice {
+    /// The first parameter given that only streams have.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let given = [("group", self.group.is_some()), ("kind", self.kind.is_some()), ("window", self.window.is_some())];
+        given.into_iter().find(|(_, is_given)| *is_given).map(|(name, _)| name)
+    }
+
     /// The stream meant, among those that the run's attempts declare.
     pub(crate) fn resolve(&self, segments: &[Segment]) -> Result<StreamKey, Error> {
         let newest = newest(segments).ok_or_else(|| Error::invalid("run_id", "the run has no attempt yet"))?;
@@ -168,8 +174,9 @@ impl StreamChoice {
                 first.ok_or_else(|| Error::invalid("group", "the run declares no group"))?
             }
         };
-        if !specs().any(|spec| spec.kinds.contains(&self.kind)) {
-            return Err(Error::invalid("kind", format!("the run does not send {}s", self.kind.as_str())));
+        let kind = self.kind.unwrap_or(Kind::Update);
+        if !specs().any(|spec| spec.kinds.contains(&kind)) {
+            return Err(Error::invalid("kind", format!("the run does not send {}s", kind.as_str())));
         }
         let window = match self.window {
             Some(window) if specs().any(|spec| spec.window_lengths.contains(&window)) => window,
@@ -181,7 +188,7 @@ impl StreamChoice {
                 first.ok_or_else(|| Error::invalid("window", "the run declares no window"))?
             }
         };
-        Ok(StreamKey { group, kind: self.kind, window })
+        Ok(StreamKey { group, kind, window })
     }
 }
 

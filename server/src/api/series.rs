@@ -8,7 +8,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     cursor::{Paging, SeriesPosition},
     downsample::{self, Bucket, Fold},
-    metric::{self, Metric},
+    layer_choice::LayerChoice,
+    metric::{self, Metric, What},
     openapi::Problems,
     params::{FromParams, Params, Query, RunPath},
     refusal::Answer,
@@ -37,10 +38,12 @@ pub(crate) struct SeriesView {
     metric: String,
     /// `1` for a pure number, `u` for the unit of a parameter update; null for scalars.
     unit: Option<&'static str>,
-    /// Null for scalars, which belong to no group.
+    /// Of metrics of streams; null for others.
     group: Option<String>,
     kind: Option<&'static str>,
     window: Option<usize>,
+    /// Of metrics of the layer instruments; null for others, and where the run declares no such layer.
+    layer: Option<String>,
     analysis: String,
     /// Steps a bucket spans.
     bucket_steps: u64,
@@ -92,7 +95,7 @@ pub(crate) struct SeriesList {
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct SeriesParams {
-    /// A metric, such as `edge.ratio`, `update.norm_z` or `scalar.loss`; repeated for more.
+    /// A metric, such as `edge.ratio`, `update.norm_z`, `cascade.phi` or `scalar.loss`; repeated for more.
     #[param(rename = "metric")]
     metrics: Vec<String>,
     /// Points a series, 1 to 10,000; each segment with values keeps at least one.
@@ -141,28 +144,29 @@ fn check_count(name: &'static str, count: usize) -> Result<(), Error> {
 
 /// Charts metrics of one run.
 #[utoipa::path(get, operation_id = "chartRun", path = "/api/v1/runs/{run_id}/series", tag = "readings",
-    params(("run_id" = String, Path, description = "UUID"), SeriesParams, StreamChoice, Stretch, Paging),
+    params(("run_id" = String, Path, description = "UUID"), SeriesParams, StreamChoice, LayerChoice, Stretch, Paging),
     responses((status = 200, body = SeriesList), Problems))]
 pub(crate) async fn of_run(
     State(state): State<AppState>,
     RunPath(run_id): RunPath,
-    Query((series, choice, stretch, paging)): Query<(SeriesParams, StreamChoice, Stretch, Paging)>,
+    Query((series, choice, layer, stretch, paging)): Query<(SeriesParams, StreamChoice, LayerChoice, Stretch, Paging)>,
 ) -> Answer<Json<SeriesList>> {
-    let question = Question { runs: vec![run_id], series, choice, stretch };
+    let question = Question { runs: vec![run_id], series, choice, layer, stretch };
     Ok(Json(question.answer(&*state.store, &paging).await?))
 }
 
 /// Charts metrics of several runs, to compare them.
 #[utoipa::path(get, operation_id = "chartRuns", path = "/api/v1/series", tag = "readings",
-    params(RunsParam, SeriesParams, StreamChoice, Stretch, Paging),
+    params(RunsParam, SeriesParams, StreamChoice, LayerChoice, Stretch, Paging),
     responses((status = 200, body = SeriesList), Problems))]
 pub(crate) async fn of_runs(
     State(state): State<AppState>,
     caller: Caller,
-    Query((RunsParam { runs }, series, choice, stretch, paging)): Query<(
+    Query((RunsParam { runs }, series, choice, layer, stretch, paging)): Query<(
         RunsParam,
         SeriesParams,
         StreamChoice,
+        LayerChoice,
         Stretch,
         Paging,
     )>,
@@ -173,7 +177,7 @@ pub(crate) async fn of_runs(
             known.map_err(|error| Error { field: Some("run".into()), ..error.into() })?;
         }
     }
-    let question = Question { runs, series, choice, stretch };
+    let question = Question { runs, series, choice, layer, stretch };
     let answer = question.answer(&*state.store, &paging).await.map_err(|error| match error.field.as_deref() {
         Some("run_id") => Error { field: Some("run".into()), ..error },
         _ => error,
@@ -186,26 +190,26 @@ struct Question {
     runs: Vec<RunId>,
     series: SeriesParams,
     choice: StreamChoice,
+    layer: LayerChoice,
     stretch: Stretch,
 }
 
 impl Question {
     async fn answer(&self, store: &dyn Store, paging: &Paging) -> Result<SeriesList, Error> {
         let metrics = self.metrics(store).await?;
+        let mut runs = Vec::new();
+        for &run_id in &self.runs {
+            runs.push((run_id, store.segments(run_id).await?));
+        }
+        self.check_layers(&metrics, &runs)?;
         let given = paging.position::<SeriesPosition>()?.map_or(0, |position| position.given);
-        let total = self.runs.len() * metrics.len();
+        let total = runs.len() * metrics.len();
         let size = paging.limit.min((MAX_ANSWER_POINTS / self.series.max_points).max(1));
         let end = total.min(given.saturating_add(size));
         let mut items = Vec::new();
-        let mut loaded: Option<(RunId, Vec<Segment>)> = None;
         for index in given..end {
-            let run_id = self.runs[index / metrics.len()];
-            let segments = match loaded.take() {
-                Some((loaded, segments)) if loaded == run_id => segments,
-                _ => store.segments(run_id).await?,
-            };
-            items.push(self.one(store, run_id, &segments, &metrics[index % metrics.len()]).await?);
-            loaded = Some((run_id, segments));
+            let (run_id, segments) = &runs[index / metrics.len()];
+            items.push(self.one(store, *run_id, segments, &metrics[index % metrics.len()]).await?);
         }
         let next_cursor = (end < total).then(|| paging.behind(SeriesPosition { given: end })).transpose()?;
         Ok(SeriesList { items, next_cursor })
@@ -222,6 +226,22 @@ impl Question {
         self.series.metrics.iter().map(|name| metric::find(name, &scalars)).collect()
     }
 
+    /// As a scalar, a layer must be known to one of the runs. One that is named must be of use.
+    fn check_layers(&self, metrics: &[Metric], runs: &[(RunId, Vec<Segment>)]) -> Result<(), Error> {
+        let mut is_used = false;
+        for metric in metrics {
+            let What::Layer(instrument, _) = metric.what else { continue };
+            is_used = true;
+            if !runs.iter().any(|(_, segments)| self.layer.find(instrument, segments).is_some()) {
+                return Err(self.layer.unknown(instrument, runs.iter().map(|(_, segments)| &**segments)));
+            }
+        }
+        if self.layer.layer.is_some() && !is_used {
+            return Err(Error::invalid("layer", "is for metrics of the layer instruments; none is asked for"));
+        }
+        Ok(())
+    }
+
     async fn one(
         &self,
         store: &dyn Store,
@@ -229,35 +249,39 @@ impl Question {
         segments: &[Segment],
         metric: &Metric,
     ) -> Result<SeriesView, Error> {
-        let stream = match metric.metric {
-            SeriesMetric::Edge(_) => Some(self.choice.resolve(segments)?),
-            SeriesMetric::Layer(..) | SeriesMetric::Scalar(_) => None,
-        };
-        let ranges = recorded(self.stretch.ranges(segments)?, segments);
-        let query = SeriesQuery {
-            run_id,
-            analysis: self.choice.analysis.clone(),
-            metric: metric.metric.clone(),
-            stream,
-            ranges,
-        };
-        let steps = span(&query.ranges, segments);
-        let (bucket_steps, buckets) = buckets(store, query.clone(), metric, steps, self.series.max_points).await?;
-        let (group, kind, window) = match query.stream {
-            Some(StreamKey { group, kind, window }) => (Some(group), Some(kind.as_str()), Some(window)),
-            None => (None, None, None),
-        };
-        Ok(SeriesView {
+        let mut view = SeriesView {
             run_id: run_id.to_string(),
             metric: metric.name.clone(),
             unit: metric.unit,
-            group,
-            kind,
-            window,
-            analysis: query.analysis,
-            bucket_steps,
-            points: buckets.into_iter().map(PointView::from).collect(),
-        })
+            group: None,
+            kind: None,
+            window: None,
+            layer: None,
+            analysis: self.choice.analysis.clone(),
+            bucket_steps: 1,
+            points: Vec::new(),
+        };
+        let ranges = recorded(self.stretch.ranges(segments)?, segments);
+        let (stored, stream) = match &metric.what {
+            What::Edge(short) => {
+                let stream = self.choice.resolve(segments)?;
+                let StreamKey { group, kind, window } = stream.clone();
+                (view.group, view.kind, view.window) = (Some(group), Some(kind.as_str()), Some(window));
+                (SeriesMetric::Edge(short), Some(stream))
+            }
+            What::Layer(instrument, field) => {
+                let Some(layer) = self.layer.find(*instrument, segments) else { return Ok(view) };
+                view.layer = Some(layer.layer.clone());
+                (SeriesMetric::Layer(layer, field), None)
+            }
+            What::Scalar(name) => (SeriesMetric::Scalar(name.clone()), None),
+        };
+        let steps = span(&ranges, segments);
+        let query = SeriesQuery { run_id, analysis: view.analysis.clone(), metric: stored, stream, ranges };
+        let (bucket_steps, buckets) = buckets(store, query, metric, steps, self.series.max_points).await?;
+        view.bucket_steps = bucket_steps;
+        view.points = buckets.into_iter().map(PointView::from).collect();
+        Ok(view)
     }
 }
 

@@ -59,11 +59,21 @@ pub struct FieldInfo {
     pub tag: Tag,
     /// What it holds.
     pub field_type: FieldType,
+    /// Of a word: those that it can be.
+    pub words: &'static [&'static str],
+}
+
+impl FieldInfo {
+    /// Whether its values are points of a chart, see [`FieldValue::as_number`].
+    pub fn is_chartable(&self) -> bool {
+        matches!(self.field_type, FieldType::Number | FieldType::Count | FieldType::Flag)
+    }
 }
 
 /// A type that a field can have.
 pub(crate) trait Field: Sized {
     const TYPE: FieldType;
+    const WORDS: &'static [&'static str] = &[];
     fn to_value(&self) -> FieldValue;
     /// None when the value is of another type, or no such word is known.
     fn from_value(value: FieldValue) -> Option<Self>;
@@ -130,6 +140,7 @@ macro_rules! words {
 
         impl crate::layers::field::Field for $name {
             const TYPE: crate::layers::field::FieldType = crate::layers::field::FieldType::Word;
+            const WORDS: &'static [&'static str] = &[$($word,)*];
 
             fn to_value(&self) -> crate::layers::field::FieldValue {
                 crate::layers::field::FieldValue::Word(self.as_str().into())
@@ -161,6 +172,7 @@ macro_rules! reading {
                     definition: $definition,
                     tag: crate::catalogue::Tag::$tag,
                     field_type: <$type as crate::layers::field::Field>::TYPE,
+                    words: <$type as crate::layers::field::Field>::WORDS,
                 },)*
             ];
 

@@ -151,7 +151,7 @@ pub(super) async fn series(
     let field = instrument
         .fields()
         .iter()
-        .find(|it| it.name == field && !matches!(it.field_type, FieldType::Word | FieldType::List))
+        .find(|it| it.name == field && it.is_chartable())
         .ok_or_else(|| StoreError::Data(format!("metric: {field:?} is no number of {instrument}")))?;
     let mut snapshot = backend.session(Access::Snapshot).await?;
     let mut points = Vec::new();

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use uuid::Uuid;
 
+use super::layer_fixture::layers;
 use crate::{
     access::{Access, protect},
     config::Config,
@@ -237,7 +238,7 @@ fn attempt(run: u64, attempt: u64, resumes: Option<(u64, u64)>) -> OpenAttempt {
                 groups: vec![group("all"), group("mlp")],
                 kinds: vec![Kind::Update],
                 update_interval: 1,
-                layers: Vec::new(),
+                layers: if run == 1 { layers(attempt) } else { Vec::new() },
             },
         },
         shard: 0,

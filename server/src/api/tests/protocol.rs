@@ -123,7 +123,18 @@ async fn what_is_wrong_is_named() {
         ("/api/v1/events?after=3&sort=-event_id".to_owned(), 400, "after"),
         ("/api/v1/stream?types=readings".to_owned(), 400, "types"),
         ("/api/v1/stream?segment=1".to_owned(), 400, "segment"),
-        (of_run("/readings/cascade"), 404, "instrument"),
+        (of_run("/readings/cascades"), 404, "instrument"),
+        (of_run("/readings/edge?layer=fc1"), 400, "layer"),
+        (of_run("/readings/cascade?group=all"), 400, "group"),
+        (of_run("/readings/curvature?kind=update"), 400, "kind"),
+        (of_run("/readings/dead_directions?window=3"), 400, "window"),
+        (of_run("/readings/learning_cell?analysis=other"), 400, "analysis"),
+        (of_run("/readings/learning_cell?layer=haed"), 400, "layer"),
+        (of_run("/readings/curvature?layer="), 400, "layer"),
+        (of_run("/readings/curvature?layer=fc1&layer=fc1"), 400, "layer"),
+        (of_run("/readings/curvature?segment=3"), 400, "segment"),
+        (of_run("/readings/curvature?cursor=AAAA"), 400, "cursor"),
+        (of_run("/layers?layer=fc1"), 400, "layer"),
         (of_run("/readings/edge?group=mpl"), 400, "group"),
         (of_run("/readings/edge?kind=gradient"), 400, "kind"),
         (of_run("/readings/edge?window=4"), 400, "window"),
@@ -134,6 +145,9 @@ async fn what_is_wrong_is_named() {
         (of_run("/series"), 400, "metric"),
         (of_run("/series?metric=edge.ration"), 400, "metric"),
         (of_run("/series?metric=scalar.los"), 400, "metric"),
+        (of_run("/series?metric=cascade.reason"), 400, "metric"),
+        (of_run("/series?metric=cascade.phi&layer=fc1"), 400, "layer"),
+        (of_run("/series?metric=edge.ratio&metric=scalar.loss&layer=fc1"), 400, "layer"),
         (of_run("/series?metric=edge.ratio&max_points=0"), 400, "max_points"),
     ] {
         let (found_status, _, found_field) = api.get(&path).await.problem();
@@ -141,6 +155,17 @@ async fn what_is_wrong_is_named() {
     }
     let reply = api.get(&of_run("/series?metric=edge.ration")).await;
     assert!(reply.text.contains("did you mean edge.ratio"), "{}", reply.text);
+    for (path, part) in [
+        ("/readings/cascades", "edge, cascade, curvature, dead_directions, learning_cell"),
+        ("/readings/learning_cell?layer=haed", "there are head; did you mean head?"),
+        ("/readings/cascade?layer=fc1", r#"there are all, blocks, \"0\", early"#),
+        ("/readings/cascade?group=all", "readings of cascade belong to a layer"),
+        ("/series?metric=curvature.exponnt", "did you mean curvature.exponent"),
+        ("/series?metric=curvature.preconditioner", "only numbers, counts and flags"),
+    ] {
+        let reply = api.get(&of_run(path)).await;
+        assert!(reply.text.contains(part), "{path}: {}", reply.text);
+    }
     let reply = api.send(Method::GET, &of_run("/readings/edge"), &[("accept", "text/html")], "").await;
     assert_eq!(reply.problem(), (406, "not_acceptable".into(), Some("accept".into())));
 }

@@ -16,7 +16,7 @@ fn live(metric: &str) -> Vec<(u32, u64, f64)> {
 }
 
 /// Checks a series against brute force over the rows, bucket by bucket.
-fn check(series: &Value, live: &[(u32, u64, f64)], from_step: u64, to_step: u64) {
+pub(super) fn check(series: &Value, live: &[(u32, u64, f64)], from_step: u64, to_step: u64) {
     let metric = series["metric"].as_str().unwrap();
     let width = series["bucket_steps"].as_u64().unwrap();
     let rows: Vec<(u32, u64, f64)> =
