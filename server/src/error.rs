@@ -219,18 +219,23 @@ pub struct Problem {
     pub field: Option<String>,
 }
 
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
-        let status = self.code.http();
-        let problem = Problem {
-            problem_type: format!("/docs#problem-{}", self.code.label()),
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
+        let status = error.code.http();
+        Self {
+            problem_type: format!("/docs#problem-{}", error.code.label()),
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
             status: status.as_u16(),
-            detail: self.to_string(),
-            code: self.code.label().to_owned(),
-            field: self.field,
-        };
-        let mut response = (status, Json(problem)).into_response();
+            detail: error.to_string(),
+            code: error.code.label().to_owned(),
+            field: error.field.clone(),
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = (self.code.http(), Json(Problem::from(&self))).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.code == ErrorCode::Unauthenticated {

@@ -18,6 +18,7 @@ use gradwatch_store::{
     Segment, SeriesPoint, SeriesQuery, ShardMark, SnapshotKey, StepQuery, StepRow, Store, StoreError, Token, TokenHash,
     TokenId, lineage::SegmentRange,
 };
+use tokio::sync::Semaphore;
 
 /// What happens to one call of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct FaultyStore {
     violations: Mutex<Vec<String>>,
     healed: AtomicBool,
     durability_calls: AtomicUsize,
+    /// Calls of `series` that may begin, where they are held.
+    series_let_through: Mutex<Option<Arc<Semaphore>>>,
 }
 
 impl FaultyStore {
@@ -69,6 +72,7 @@ impl FaultyStore {
             violations: Mutex::default(),
             healed: AtomicBool::new(false),
             durability_calls: AtomicUsize::new(0),
+            series_let_through: Mutex::default(),
         }
     }
 
@@ -96,6 +100,18 @@ impl FaultyStore {
     /// Takes commits of all runs again.
     pub fn make_available(&self) {
         lock(&self.unavailable).clear();
+    }
+
+    /// Holds all calls of `series` from now on.
+    pub fn hold_series(&self) {
+        *lock(&self.series_let_through) = Some(Arc::new(Semaphore::new(0)));
+    }
+
+    /// Lets so many held calls of `series` through.
+    pub fn let_series_through(&self, calls: usize) {
+        if let Some(held) = &*lock(&self.series_let_through) {
+            held.add_permits(calls);
+        }
     }
 
     fn is_poisonous(&self, run: &RunCommit) -> bool {
@@ -311,6 +327,10 @@ impl Store for FaultyStore {
     }
 
     async fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError> {
+        let held = lock(&self.series_let_through).clone();
+        if let Some(held) = held {
+            held.acquire().await.expect("nobody closes it").forget();
+        }
         self.inner.series(query).await
     }
 

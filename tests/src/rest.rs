@@ -122,7 +122,7 @@ impl Rest {
 
     /// Opens a stream of server-sent events.
     pub async fn events(&self, path: &str, last_event_id: Option<&str>) -> SseStream {
-        let mut request = self.request().uri(format!("{}{path}", self.server));
+        let mut request = self.request().uri(format!("{}{path}", self.server)).header("accept", "text/event-stream");
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }

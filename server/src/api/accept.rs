@@ -16,9 +16,22 @@ pub(crate) enum Format {
 const OFFERED: [(Format, &str, &str); 3] =
     [(Format::Json, "application", "json"), (Format::NdJson, "application", "x-ndjson"), (Format::Csv, "text", "csv")];
 
+/// What a computation can be asked for as, in order of preference among equals: as it stands, or its progress.
+const COMPUTATION: [(bool, &str, &str); 2] = [(false, "application", "json"), (true, "text", "event-stream")];
+
+/// The representation of readings that is wanted.
+pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Format, Error> {
+    preferred(headers, &OFFERED)
+}
+
+/// Whether server-sent events are wanted rather than JSON.
+pub(crate) fn wants_events(headers: &HeaderMap) -> Result<bool, Error> {
+    preferred(headers, &COMPUTATION)
+}
+
 /// Reads `Accept` (RFC 9110, section 12.5.1): the most specific range that matches gives a representation its weight,
 /// the heaviest representation wins.
-pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Format, Error> {
+fn preferred<T: Copy>(headers: &HeaderMap, offered: &[(T, &'static str, &'static str)]) -> Result<T, Error> {
     let ranges: Vec<Range> = headers
         .get_all(header::ACCEPT)
         .iter()
@@ -26,23 +39,22 @@ pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Format, Error> {
         .flat_map(|value| value.split(','))
         .filter_map(Range::parse)
         .collect();
-    if ranges.is_empty() {
-        return Ok(Format::Json);
-    }
     let weight = |kind: &str, subtype: &str| {
         let matching = ranges.iter().filter_map(|range| Some((range.specificity(kind, subtype)?, range.weight)));
         matching.max_by_key(|(specificity, _)| *specificity).map_or(0.0, |(_, weight)| weight)
     };
-    let mut best: Option<(f32, Format)> = None;
-    for (format, kind, subtype) in OFFERED {
-        let weight = weight(kind, subtype);
+    let mut best: Option<(f32, T)> = None;
+    for &(format, kind, subtype) in offered {
+        // Who asks for nothing takes anything.
+        let weight = if ranges.is_empty() { 1.0 } else { weight(kind, subtype) };
         if weight > best.map_or(0.0, |(weight, _)| weight) {
             best = Some((weight, format));
         }
     }
-    best.map(|(_, format)| format).ok_or_else(|| Error {
-        field: Some("accept".into()),
-        ..Error::new(ErrorCode::NotAcceptable, "offered are application/json, application/x-ndjson and text/csv")
+    best.map(|(_, format)| format).ok_or_else(|| {
+        let names: Vec<String> = offered.iter().map(|(_, kind, subtype)| format!("{kind}/{subtype}")).collect();
+        let message = format!("offered are {}", names.join(", "));
+        Error { field: Some("accept".into()), ..Error::new(ErrorCode::NotAcceptable, message) }
     })
 }
 
@@ -104,6 +116,23 @@ mod tests {
             (&["application/json;q=0"], None),
         ] {
             assert_eq!(negotiated(accept), expected, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn events_are_only_for_who_asks_for_them() {
+        for (accept, expected) in [
+            (None, Some(false)),
+            (Some("*/*"), Some(false)),
+            (Some("text/event-stream"), Some(true)),
+            (Some("application/json, text/event-stream;q=0.5"), Some(false)),
+            (Some("text/csv"), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(accept) = accept {
+                headers.append(header::ACCEPT, HeaderValue::from_static(accept));
+            }
+            assert_eq!(wants_events(&headers).ok(), expected, "{accept:?}");
         }
     }
 }

@@ -1,11 +1,12 @@
 //! REST, live streams and the pages about them. Handlers read what was committed; the only things they change are
-//! labels and whether a run exists.
+//! labels and whether a run exists. What only several runs tell together is computed on request (`fleet`).
 
 mod accept;
 mod cursor;
 mod docs;
 mod downsample;
 mod events;
+mod fleet;
 mod groups;
 mod health;
 mod labels;
@@ -40,7 +41,7 @@ use axum::{
     extract::DefaultBodyLimit,
     http::{HeaderName, HeaderValue, Method, header},
     middleware,
-    routing::{delete, get},
+    routing::{delete, get, post},
 };
 use tokio::sync::Semaphore;
 use tower_http::cors::CorsLayer;
@@ -50,7 +51,7 @@ pub use tokens::token_json;
 
 use crate::state::AppState;
 
-/// Labels are the only body there is: this holds any that the default limits allow, escaped.
+/// The longest body is that of labels: this holds any that the default limits allow, escaped.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// Every path that is not gRPC, without the guard in front of it (see `access`).
@@ -70,6 +71,10 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/v1/series", get(series::of_runs))
         .route("/api/v1/events", get(events::of_all))
         .route("/api/v1/stream", get(stream::listen))
+        .route("/api/v1/fleet/dimension", post(fleet::dimension))
+        .route("/api/v1/fleet/error_split", post(fleet::error_split))
+        .route("/api/v1/fleet/families", get(fleet::families::list))
+        .route("/api/v1/fleet/{computation_id}", get(fleet::get))
         .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/api/v1/tokens/{token_id}", delete(tokens::revoke))
         .route("/openapi.json", get(openapi::serve))
@@ -79,6 +84,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/metrics", get(health::metrics))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(Extension(slots))
+        .layer(Extension(fleet::Fleet::new()))
         .layer(middleware::from_fn_with_state(state.clone(), refusal::count))
         .with_state(state)
 }

@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use super::{
-    events, groups, health,
+    events, fleet, groups, health,
     layer_message::LayerReadingMessage,
     layers,
     message::{ReadingMessage, RunMessage},
@@ -48,6 +48,10 @@ use crate::error::{ErrorCode, Problem};
         events::of_run,
         events::of_all,
         stream::listen,
+        fleet::dimension,
+        fleet::error_split,
+        fleet::families::list,
+        fleet::get,
         tokens::list,
         tokens::create,
         tokens::revoke,
@@ -62,6 +66,7 @@ use crate::error::{ErrorCode, Problem};
         (name = "runs", description = "Training jobs and their attempts"),
         (name = "readings", description = "What was recorded, by step"),
         (name = "events", description = "What happened"),
+        (name = "fleet", description = "What only several runs tell together"),
         (name = "tokens", description = "Who may do what"),
         (name = "server", description = "The server itself"),
     )

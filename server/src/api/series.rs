@@ -287,7 +287,7 @@ impl Question {
 
 /// Cuts ranges at the last step recorded so far: what arrives while we read stays out, so that all parts of an answer
 /// speak of the same steps.
-fn recorded(ranges: Vec<SegmentRange>, segments: &[Segment]) -> Vec<SegmentRange> {
+pub(super) fn recorded(ranges: Vec<SegmentRange>, segments: &[Segment]) -> Vec<SegmentRange> {
     let cut = |range: SegmentRange| {
         let segment = segments.iter().find(|segment| segment.segment == range.segment)?;
         let to_step = range.to_step.min(segment.last_step?);
@@ -335,7 +335,7 @@ async fn buckets(
 }
 
 /// Cuts ranges into parts of bounded length, of which each is read at once.
-fn parts(ranges: &[SegmentRange]) -> Vec<Vec<SegmentRange>> {
+pub(super) fn parts(ranges: &[SegmentRange]) -> Vec<Vec<SegmentRange>> {
     let total: u64 = ranges.iter().map(|range| range.to_step - range.from_step + 1).sum();
     let most = RAW_STEPS.max(total / RAW_PARTS);
     let mut parts = Vec::new();

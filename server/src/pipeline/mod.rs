@@ -167,6 +167,14 @@ impl Pipeline {
         }
     }
 
+    /// Does numerical work that nothing waits for but who asked, behind all other work.
+    pub(crate) async fn in_background<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.shared.snapshot_pool.run(job).await.map_err(|panicked| Error::internal(panicked.0))
+    }
+
     /// Tells owners of commits that failed for good, until the recorder is gone.
     pub(crate) fn watch_lost(self: &Arc<Self>, mut lost: mpsc::UnboundedReceiver<Lost>) -> JoinHandle<()> {
         let pipeline = Arc::clone(self);

@@ -149,4 +149,6 @@ pub struct Run {
     pub counters: RunCounters,
     /// Deletion was asked for and is under way.
     pub deleting: bool,
+    /// Epoch of its last owner and number of that owner's last commit: together they change with every commit.
+    pub revision: (u64, u64),
 }

@@ -29,6 +29,7 @@ pub(super) fn run(row: &impl Columns) -> Result<Run, StoreError> {
             skipped: codec::unsigned(row, "skipped_count")?,
         },
         deleting: codec::present("deleting", row.flag("deleting")?)?,
+        revision: (codec::unsigned(row, "owner_epoch")?, codec::unsigned(row, "owner_commits")?),
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod client;
+mod fleet;
 mod limits;
 mod process;
 mod projects;

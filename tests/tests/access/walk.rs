@@ -16,6 +16,8 @@ use crate::server::{BOOTSTRAP, admin, create, run_of, start, telemetry, token};
 
 /// Documented paths that nobody is asked a token for.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
+/// Paths that change nothing although they are no GET: what they ask is in the body.
+const READ_BY_POST: [&str; 2] = ["/api/v1/fleet/dimension", "/api/v1/fleet/error_split"];
 /// Paths that a token of one project never opens.
 const ALL_PROJECTS: [&str; 1] = ["/metrics"];
 
@@ -26,14 +28,15 @@ struct Call {
     path: String,
     /// Filled in, with the parameters that it needs.
     target: String,
-    /// Names a run or a token of `alpha`.
+    /// Names a run, a token or a computation of `alpha`.
     names_something: bool,
     takes_project: bool,
 }
 
 impl Call {
     fn needs_admin(&self) -> bool {
-        self.method != Method::GET || self.path.starts_with("/api/v1/tokens")
+        self.method != Method::GET && !READ_BY_POST.contains(&self.path.as_str())
+            || self.path.starts_with("/api/v1/tokens")
     }
 
     fn with(&self, parameter: &str) -> String {
@@ -43,20 +46,23 @@ impl Call {
 }
 
 /// Everything that the server documents.
-async fn calls(rest: &Rest, run_id: &str, token_id: &str) -> Vec<Call> {
+async fn calls(rest: &Rest, Alpha { run_id, token_id, computation_id }: &Alpha) -> Vec<Call> {
     let document = rest.get("/openapi.json").await;
     let mut calls = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, call) in item.as_object().expect("methods") {
             let parameters = call["parameters"].as_array().cloned().unwrap_or_default();
-            let mut target =
-                path.replace("{run_id}", run_id).replace("{token_id}", token_id).replace("{instrument}", "edge");
+            let mut target = path
+                .replace("{run_id}", run_id)
+                .replace("{token_id}", token_id)
+                .replace("{computation_id}", computation_id)
+                .replace("{instrument}", "edge");
             let mut names_something = target != *path;
             assert!(!target.contains('{'), "the walk does not know what to fill in: {path}");
             let query = |parameter: &&Value| parameter["in"] == "query";
             for parameter in parameters.iter().filter(query).filter(|parameter| parameter["required"] == true) {
                 let (name, value) = match parameter["name"].as_str().expect("a name") {
-                    "run" => ("run", run_id),
+                    "run" => ("run", run_id.as_str()),
                     "metric" => ("metric", "edge.ratio"),
                     other => panic!("the walk does not know what to ask {path} for {other}"),
                 };
@@ -81,26 +87,39 @@ async fn refused(rest: &Rest, method: &Method, target: &str, who: &str) -> u16 {
     problem["status"].as_u64().unwrap_or_else(|| panic!("{who}: {method} {target}: {problem}")) as u16
 }
 
-/// A server with a run of project `alpha`, its id, and the id of a token of `alpha`.
-async fn with_alpha() -> (TestServer, String, String) {
+/// What there is of project `alpha`.
+struct Alpha {
+    run_id: String,
+    token_id: String,
+    computation_id: String,
+}
+
+/// A server with a run, a token and a computation of project `alpha`.
+async fn with_alpha() -> (TestServer, Alpha) {
     let server = start(|_| {}).await;
     let mut peer = telemetry(&server, Some(BOOTSTRAP)).await;
-    let run = run_of("alpha");
+    let mut run = run_of("alpha");
+    run.labels = [("width_family".to_owned(), "f".to_owned())].into();
     peer.open_run(run.clone()).await.expect("opened");
     let token_id = create(&admin(&server), Some("alpha"), &["read"]).await["token_id"].as_str().unwrap().to_owned();
-    (server, run.run_id, token_id)
+    let request = r#"{"project": "alpha", "family": "f", "align": "step"}"#;
+    let (_, computation) = admin(&server).call(Method::POST, "/api/v1/fleet/dimension", request).await;
+    let computation: Value = serde_json::from_str(&computation).expect("JSON");
+    let computation_id = computation["id"].as_str().expect("an id").to_owned();
+    (server, Alpha { run_id: run.run_id, token_id, computation_id })
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_path_asks_for_a_token_that_is_good_for_it() {
-    let (server, run_id, token_id) = with_alpha().await;
+    let (server, alpha) = with_alpha().await;
+    let Alpha { run_id, token_id, computation_id } = &alpha;
     let rest = server.rest();
     let of = async |project, scopes| rest.with_token(&token(&admin(&server), project, scopes).await);
     let nobody = [("no token", rest.clone()), ("a wrong token", rest.with_token("gw_wrong"))];
     let ingest = of(Some("alpha"), &["ingest"]).await;
     let (read, read_all) = (of(Some("alpha"), &["read"]).await, of(None, &["read"]).await);
     let foreign = [of(Some("beta"), &["read"]).await, of(Some("beta"), &["admin"]).await];
-    for call in calls(&rest, &run_id, &token_id).await {
+    for call in calls(&rest, &alpha).await {
         let Call { method, target, path, .. } = &call;
         if OPEN.contains(&path.as_str()) {
             rest.get(path).await;
@@ -122,8 +141,11 @@ async fn every_path_asks_for_a_token_that_is_good_for_it() {
             assert_eq!(read_all.call(Method::GET, target, "").await.0, 200, "{target}");
         } else if *path == "/api/v1/stream" {
             read.events(target, None).await;
-        } else {
+        } else if *method == Method::GET {
             read.get(target).await;
+        } else {
+            // Let through, and told that an empty body says too little.
+            assert_eq!(refused(&read, method, target, "read").await, 400, "{method} {target}");
         }
         for rest in &foreign {
             let who = "of another project";
@@ -139,8 +161,10 @@ async fn every_path_asks_for_a_token_that_is_good_for_it() {
                 let (_, body) = rest.exchange(method.clone(), target, "{}").await;
                 // What the caller itself named may be said back.
                 let said = body.replace(target.as_str(), "");
-                let said = if call.names_something { said.replace(&run_id, "").replace(&token_id, "") } else { said };
-                for secret in ["alpha", &run_id, &token_id] {
+                let ids = [run_id, token_id, computation_id].map(String::as_str);
+                let unnamed = |said: String| ids.iter().fold(said, |said, id| said.replace(id, ""));
+                let said = if call.names_something { unnamed(said) } else { said };
+                for secret in std::iter::once("alpha").chain(ids) {
                     assert!(!said.contains(secret), "{who}: {method} {target} tells {secret}: {body}");
                 }
             }
@@ -155,7 +179,7 @@ async fn every_path_asks_for_a_token_that_is_good_for_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_documented_is_not_there() {
-    let (server, ..) = with_alpha().await;
+    let (server, _) = with_alpha().await;
     for rest in [server.rest(), admin(&server)] {
         for path in ["/", "/api/v1", "/api/v1/secrets", "/api/v1/runs/", "/metrics/x", "//metrics", "/%6Detrics"] {
             assert_eq!(refused(&rest, &Method::GET, path, "anybody").await, 404, "{path}");
