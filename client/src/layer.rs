@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use gradwatch_proto::v1;
 use gradwatch_spectral::layers::LayerInstrument;
-use gradwatch_spectral::learning_cell::Activation;
+use gradwatch_spectral::learning_cell::{Activation, MAX_WIDTH};
 
 use crate::error::OpenError;
 use crate::validate::check_name;
@@ -13,8 +13,6 @@ use crate::validate::check_name;
 pub const DEFAULT_LAYER_INTERVAL: u64 = 1_000;
 /// The widest layer whose spectrum a server reads.
 const MAX_DEAD_DIRECTIONS_WIDTH: usize = 65_536;
-/// The longest w_i of a learning cell.
-const MAX_LEARNING_CELL_WIDTH: usize = 1_024;
 
 /// What a layer is watched with, and how often: for [`RunBuilder::layer`](crate::RunBuilder::layer).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +87,7 @@ pub(crate) fn check_layers(layers: &[(String, Layer)]) -> Result<(), OpenError> 
         let max_width = match instrument {
             LayerInstrument::Cascade | LayerInstrument::Curvature => None,
             LayerInstrument::DeadDirections => Some(MAX_DEAD_DIRECTIONS_WIDTH),
-            LayerInstrument::LearningCell => Some(MAX_LEARNING_CELL_WIDTH),
+            LayerInstrument::LearningCell => Some(MAX_WIDTH),
         };
         if let Some(max_width) = max_width.filter(|max_width| !(1..=*max_width).contains(&layer.width)) {
             let problem = format!("width {} is not between 1 and {max_width}, which {instrument} needs", layer.width);

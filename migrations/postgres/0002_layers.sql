@@ -149,3 +149,14 @@ CREATE TABLE learning_cell_readings (
     PRIMARY KEY (run_id, layer, segment, step),
     FOREIGN KEY (run_id, segment) REFERENCES segments (run_id, segment)
 );
+
+-- Terms of the gap's flow and of the loss, which only the job can send. In edge_readings.flags, bit 6: loss_terms is defined.
+ALTER TABLE edge_readings
+    ADD COLUMN gap_flow_curvature DOUBLE PRECISION,
+    ADD COLUMN gap_flow_damping DOUBLE PRECISION,
+    ADD COLUMN gap_flow_driving DOUBLE PRECISION,
+    ADD COLUMN gap_flow_r2_unit DOUBLE PRECISION,
+    ADD COLUMN gap_flow_r2_free DOUBLE PRECISION,
+    ADD COLUMN loss_terms_1 DOUBLE PRECISION,
+    ADD COLUMN loss_terms_2 DOUBLE PRECISION,
+    ADD COLUMN loss_terms_3 DOUBLE PRECISION;

@@ -143,3 +143,13 @@ CREATE TABLE learning_cell_readings (
     PRIMARY KEY (run_id, layer, segment, step),
     FOREIGN KEY (run_id, segment) REFERENCES segments (run_id, segment)
 ) STRICT, WITHOUT ROWID;
+
+-- Terms of the gap's flow and of the loss, which only the job can send. In edge_readings.flags, bit 6: loss_terms is defined.
+ALTER TABLE edge_readings ADD COLUMN gap_flow_curvature ANY;
+ALTER TABLE edge_readings ADD COLUMN gap_flow_damping ANY;
+ALTER TABLE edge_readings ADD COLUMN gap_flow_driving ANY;
+ALTER TABLE edge_readings ADD COLUMN gap_flow_r2_unit ANY;
+ALTER TABLE edge_readings ADD COLUMN gap_flow_r2_free ANY;
+ALTER TABLE edge_readings ADD COLUMN loss_terms_1 ANY;
+ALTER TABLE edge_readings ADD COLUMN loss_terms_2 ANY;
+ALTER TABLE edge_readings ADD COLUMN loss_terms_3 ANY;

@@ -117,6 +117,20 @@ pub const EDGE_METRICS: &[Metric] = metrics! {
         "-a of the fit dg/dt = a g + b over the last 4W readings (at least max(10, 2W)), at the present k*.";
     "edge.gap_flow_equilibrium", "gap_flow_equilibrium", "u", Ours, false, "-b/a of that fit.";
     "edge.gap_flow_r2", "gap_flow_r2", "1", Ours, false, "R^2 of that fit.";
+    "edge.gap_flow_curvature", "gap_flow_curvature", "u/step", Source, false,
+        "-eta (h_k* - h_{k*+1}) (sigma_k* + sigma_{k*+1}) / 2, from curvatures h that the job sends.";
+    "edge.gap_flow_damping", "gap_flow_damping", "u/step", Source, false,
+        "-eta ((h_k* + h_{k*+1}) / 2 + omega) g, omega the weight decay.";
+    "edge.gap_flow_driving", "gap_flow_driving", "u/step", Source, false,
+        "eta W (G_k*^2 / sigma_k* - G_{k*+1}^2 / sigma_{k*+1}), from gradient projections G that the job sends.";
+    "edge.gap_flow_r2_unit", "gap_flow_r2_unit", "1", Ours, false,
+        "R^2 of dg/dt against the sum of these three, over the last 4W readings that have them (at least max(10, 2W)).";
+    "edge.gap_flow_r2_free", "gap_flow_r2_free", "1", Ours, false,
+        "The same with the least-squares coefficient of each.";
+    "edge.loss_terms_1", "loss_terms_1", "(loss/u)^2", SourceCode, false,
+        "alpha_1 G_1^train G_1^val, from gradient projections that the job sends.";
+    "edge.loss_terms_2", "loss_terms_2", "(loss/u)^2", SourceCode, false, "The same for the second right singular vector.";
+    "edge.loss_terms_3", "loss_terms_3", "(loss/u)^2", SourceCode, false, "The same for the third right singular vector.";
 };
 
 /// The catalogue entry of a full (`edge.ratio`) metric name.

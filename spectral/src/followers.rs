@@ -134,12 +134,17 @@ impl Followers {
             self.gap_flow.clear();
             return;
         };
-        self.gap_flow.push(step, sigma);
+        self.gap_flow.push(step, sigma, reading.flow_terms());
         if let Some(position) = reading.position {
             let fit = self.gap_flow.fit(self.window, position);
             reading.gap_flow_rate = fit.rate;
             reading.gap_flow_equilibrium = fit.equilibrium;
             reading.gap_flow_r2 = fit.r2;
+        }
+        if let Some((position, _)) = reading.flow_terms() {
+            let fit = self.gap_flow.fit_terms(self.window, position);
+            reading.gap_flow_r2_unit = fit.r2_unit;
+            reading.gap_flow_r2_free = fit.r2_free;
         }
     }
 

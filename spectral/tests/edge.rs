@@ -3,7 +3,7 @@
 mod support;
 
 use gradwatch_spectral::catalogue::{DETECTORS, EDGE_METRICS, edge_metric};
-use gradwatch_spectral::edge::{EdgeParams, EdgeReading, EdgeStream, edge_readings};
+use gradwatch_spectral::edge::{EdgeParams, EdgeReading, EdgeStream, EdgeTerms, edge_readings};
 use gradwatch_spectral::window::WindowError;
 use support::{Random, add, assert_close, median, norm};
 
@@ -311,6 +311,15 @@ fn the_catalogue_is_complete() {
     reading.gap_flow_rate = Some(0.1);
     reading.gap_flow_equilibrium = Some(0.2);
     reading.gap_flow_r2 = Some(0.3);
+    reading.gap_flow_r2_unit = Some(0.4);
+    reading.gap_flow_r2_free = Some(0.5);
+    let terms = EdgeTerms {
+        position: reading.position.expect("defined"),
+        curvatures: Some([1.0, 2.0]),
+        projections: Some([3.0, 4.0]),
+        loss_projections: Some([[5.0; 3]; 2]),
+    };
+    reading.add_terms(&terms, Some(0.1), Some(0.0));
     for metric in EDGE_METRICS {
         assert!(reading.value(metric.short).is_some(), "{} is not resolved", metric.name);
         assert_eq!(edge_metric(metric.name), Some(metric));
@@ -332,5 +341,5 @@ fn the_catalogue_is_complete() {
         assert_eq!(reading.value(unknown), None, "{unknown}");
     }
     assert!(DETECTORS.iter().all(|info| info.name == info.detector.as_str()));
-    assert_eq!(DETECTORS.len(), 6);
+    assert_eq!(DETECTORS.len(), 9);
 }

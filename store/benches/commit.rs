@@ -209,6 +209,13 @@ fn reading_row(step: u64) -> ReadingRow {
             gap_flow_rate: float,
             gap_flow_equilibrium: float,
             gap_flow_r2: float,
+            // A job that does not send them is the rule.
+            gap_flow_curvature: None,
+            gap_flow_damping: None,
+            gap_flow_driving: None,
+            gap_flow_r2_unit: None,
+            gap_flow_r2_free: None,
+            loss_terms: None,
         },
     }
 }

@@ -11,9 +11,10 @@ macro_rules! bulk_columns {
          sigma, modes, position, position_plain, position_edge, position_edge_published, k95,
          ratio, ratio_1, ratio_2, ratio_3, gap, gap23, gap23_rel, gram_change, gram_change_spectral, adiabatic,
          instability, dk, drift, pc1, entropy_rank, participation, noise_edge, noise_edge_mean, bbp_ratio,
-         gap_flow_rate, gap_flow_equilibrium, gap_flow_r2,
+         gap_flow_rate, gap_flow_equilibrium, gap_flow_r2, gap_flow_curvature, gap_flow_damping, gap_flow_driving,
+         gap_flow_r2_unit, gap_flow_r2_free,
          alpha_1, alpha_2, alpha_3, alpha_spectral_1, alpha_spectral_2, alpha_spectral_3,
-         overlap_1, overlap_2, overlap_3"
+         overlap_1, overlap_2, overlap_3, loss_terms_1, loss_terms_2, loss_terms_3"
     };
     (rollups) => {
         "run_id, analysis, metric, group_name, kind, \"window\", segment, bucket_steps, bucket, last_step,

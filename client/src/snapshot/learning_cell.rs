@@ -1,10 +1,9 @@
 //! The weights of a two-layer block.
 
 use gradwatch_proto::v1;
+use gradwatch_spectral::learning_cell::{MAX_NEURONS, MAX_PROBE, MAX_PROBE_FEATURES};
 
 use super::{Fault, check_count, check_length, fault, float_bytes};
-
-const MAX_NEURONS: usize = 8_192;
 
 /// A two-layer block f(x) = (1/N) Σ a_i act(w_i·x). Inputs are taken as whitened Gaussian unless a probe batch is given.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,7 +21,8 @@ impl<'a> LearningCellSnapshot<'a> {
         Self { outer, inner, probe_inputs: &[], probe_targets: &[] }
     }
 
-    /// Inputs to evaluate features on, n × width, row-major, and the n targets that f should give (or none: empty).
+    /// Inputs to evaluate features on, n × width, row-major, and the n targets that f should give (or none: empty). n is at
+    /// most 4,096, and n · N at most 16,777,216.
     pub fn probe(mut self, inputs: &'a [f32], targets: &'a [f32]) -> Self {
         (self.probe_inputs, self.probe_targets) = (inputs, targets);
         self
@@ -36,8 +36,15 @@ impl<'a> LearningCellSnapshot<'a> {
         if !values.is_multiple_of(width) {
             return fault("probe_inputs", format!("{values} values are not whole rows of {width}"));
         }
+        let inputs = values / width;
+        if inputs > MAX_PROBE {
+            return fault("probe_inputs", format!("{inputs} inputs, at most {MAX_PROBE}"));
+        }
+        if inputs * neurons > MAX_PROBE_FEATURES {
+            let problem = format!("{inputs} inputs for {neurons} neurons, at most {MAX_PROBE_FEATURES} together");
+            return fault("probe_inputs", problem);
+        }
         if !self.probe_targets.is_empty() {
-            let inputs = values / width;
             check_length("probe_targets", self.probe_targets.len(), inputs, &format!("a probe of {inputs} inputs"))?;
         }
         Ok(())

@@ -181,7 +181,7 @@ fn dead_directions_that_cannot_be() {
 
 #[test]
 fn learning_cells_that_cannot_be() {
-    let values = vec![1.0_f32; 8_193];
+    let values = vec![1.0_f32; 3 * 8_193];
     let cell = |outer: usize, inner: usize| LearningCellSnapshot::new(&values[..outer], &values[..inner]);
     let frame = |snapshot| Frame::new().learning_cell("mlp", snapshot);
     assert_refused(&[
@@ -192,6 +192,11 @@ fn learning_cells_that_cannot_be() {
         (
             frame(cell(1, 3).probe(&values[..6], &values[..1])),
             "learning_cell.probe_targets: 1 values, a probe of 2 inputs needs 2",
+        ),
+        (frame(cell(1, 3).probe(&values[..3 * 4_097], &[])), "learning_cell.probe_inputs: 4097 inputs, at most 4096"),
+        (
+            frame(cell(8_192, 3 * 8_192).probe(&values[..3 * 2_049], &[])),
+            "probe_inputs: 2049 inputs for 8192 neurons, at most 16777216 together",
         ),
         (
             frame(cell(1, 3).probe(&[], &values[..1])),

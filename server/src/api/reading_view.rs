@@ -69,6 +69,15 @@ pub(crate) struct ReadingView {
     gap_flow_rate: Option<f64>,
     gap_flow_equilibrium: Option<f64>,
     gap_flow_r2: Option<f64>,
+    /// Where the job sends edge terms, as those that follow.
+    gap_flow_curvature: Option<f64>,
+    gap_flow_damping: Option<f64>,
+    gap_flow_driving: Option<f64>,
+    gap_flow_r2_unit: Option<f64>,
+    gap_flow_r2_free: Option<f64>,
+    /// `loss_terms_1`, `loss_terms_2`, `loss_terms_3`.
+    #[schema(value_type = Option<Vec<Option<f64>>>)]
+    loss_terms: Option<[Option<f64>; 3]>,
 }
 
 impl ReadingView {
@@ -117,6 +126,12 @@ impl ReadingView {
             gap_flow_rate: edge.gap_flow_rate,
             gap_flow_equilibrium: edge.gap_flow_equilibrium,
             gap_flow_r2: edge.gap_flow_r2,
+            gap_flow_curvature: edge.gap_flow_curvature,
+            gap_flow_damping: edge.gap_flow_damping,
+            gap_flow_driving: edge.gap_flow_driving,
+            gap_flow_r2_unit: edge.gap_flow_r2_unit,
+            gap_flow_r2_free: edge.gap_flow_r2_free,
+            loss_terms: edge.loss_terms,
         }
     }
 }

@@ -9,6 +9,7 @@ use gradwatch_store::{Encoding, Kind, StreamSpec};
 
 use super::{
     STEP_LIMIT,
+    edge_terms::edge_terms,
     predictions::{happened, predictions},
     snapshots::snapshots,
     text,
@@ -53,10 +54,12 @@ impl Checker<'_> {
         }
         let learning_rate = rate("learning_rate", frame.learning_rate)?;
         let weight_decay = rate("weight_decay", frame.weight_decay)?;
-        let mut group_learning_rates = BTreeMap::new();
+        let (mut group_learning_rates, mut group_weight_decays) = (BTreeMap::new(), BTreeMap::new());
         for (index, optimizer) in frame.group_optimizers.iter().enumerate() {
-            let group = self.group(&format!("group_optimizers[{index}].group"), optimizer.group)?;
-            rate(&format!("group_optimizers[{index}].weight_decay"), optimizer.weight_decay)?;
+            let group = group_index(&format!("group_optimizers[{index}].group"), optimizer.group, self.spec)?;
+            if let Some(omega) = rate(&format!("group_optimizers[{index}].weight_decay"), optimizer.weight_decay)? {
+                group_weight_decays.insert(group, omega);
+            }
             if let Some(eta) = rate(&format!("group_optimizers[{index}].learning_rate"), optimizer.learning_rate)? {
                 group_learning_rates.insert(group, eta);
             }
@@ -77,6 +80,7 @@ impl Checker<'_> {
         }
         let snapshots = snapshots(frame.snapshots, self.spec)?;
         let predictions = predictions(&frame.predictions, self.limits.max_name_bytes)?;
+        let edge_terms = edge_terms(&frame.edge_terms, self.spec)?;
         let happened = happened(frame.happened)?;
         Ok(Frame {
             seq: frame.seq,
@@ -86,20 +90,14 @@ impl Checker<'_> {
             learning_rate,
             weight_decay,
             group_learning_rates,
+            group_weight_decays,
             scalars: frame.scalars,
             payloads,
             snapshots,
             predictions,
+            edge_terms,
             happened,
         })
-    }
-
-    fn group(&self, field: &str, group: u32) -> Result<usize, Fault> {
-        let groups = self.spec.groups.len();
-        match usize::try_from(group) {
-            Ok(index) if index < groups => Ok(index),
-            _ => fault(RejectCode::SpecMismatch, field, format!("{group} is not the index of one of {groups} groups")),
-        }
     }
 
     fn scalars(&self, scalars: &BTreeMap<String, f64>) -> Result<(), Fault> {
@@ -118,17 +116,8 @@ impl Checker<'_> {
 
     fn payload(&self, index: usize, step: u64, payload: v1::Payload) -> Result<Payload, Fault> {
         let field = |name: &str| format!("payloads[{index}].{name}");
-        let group = self.group(&field("group"), payload.group)?;
-        let kind = match payload.kind() {
-            v1::Kind::Update => Kind::Update,
-            v1::Kind::Gradient => Kind::Gradient,
-            v1::Kind::Unspecified => {
-                return fault(RejectCode::Invalid, field("kind"), "must be KIND_UPDATE or KIND_GRADIENT");
-            }
-        };
-        if !self.spec.kinds.contains(&kind) {
-            return fault(RejectCode::SpecMismatch, field("kind"), format!("{} was not declared", kind.as_str()));
-        }
+        let group = group_index(&field("group"), payload.group, self.spec)?;
+        let kind = declared_kind(&field("kind"), payload.kind(), self.spec)?;
         if payload.base_step >= step {
             return fault(
                 RejectCode::Invalid,
@@ -186,6 +175,30 @@ impl Checker<'_> {
         };
         Ok(Payload { group, kind, base_step: payload.base_step, body })
     }
+}
+
+/// An index into the declared groups.
+pub(super) fn group_index(field: &str, group: u32, spec: &StreamSpec) -> Result<usize, Fault> {
+    let groups = spec.groups.len();
+    match usize::try_from(group) {
+        Ok(index) if index < groups => Ok(index),
+        _ => fault(RejectCode::SpecMismatch, field, format!("{group} is not the index of one of {groups} groups")),
+    }
+}
+
+/// One of the declared kinds.
+pub(super) fn declared_kind(field: &str, kind: v1::Kind, spec: &StreamSpec) -> Result<Kind, Fault> {
+    let kind = match kind {
+        v1::Kind::Update => Kind::Update,
+        v1::Kind::Gradient => Kind::Gradient,
+        v1::Kind::Unspecified => {
+            return fault(RejectCode::Invalid, field, "must be KIND_UPDATE or KIND_GRADIENT");
+        }
+    };
+    if spec.kinds.contains(&kind) {
+        return Ok(kind);
+    }
+    fault(RejectCode::SpecMismatch, field, format!("{} was not declared", kind.as_str()))
 }
 
 /// A learning rate or weight decay. One that is NaN or infinite is stored as what it is: such a job is worth watching.

@@ -1,6 +1,7 @@
 //! gRPC: validates, hands over. Who calls was found out by the guard (`access`).
 
 mod declaration;
+mod edge_terms;
 mod frames;
 mod layers;
 mod predictions;

@@ -199,7 +199,7 @@ impl Actor {
                 biased;
                 // At most one between two looks at the queue.
                 outcome = finished(&mut self.reading) => {
-                    work.extend(outcome.and_then(|outcome| self.snapshot_read(&mut owner, outcome)));
+                    work.extend(self.snapshot_read(&mut owner, outcome));
                 }
                 received = self.commands.recv_many(&mut commands, BATCH) => {
                     if received == 0 {

@@ -19,7 +19,7 @@ use super::rollup::{EdgeRollups, Rollup};
 const SNAPSHOT_EVERY: u32 = 256;
 
 /// Raised when the meaning of a saved state changes. An older state is not used: its stream is followed anew.
-const SNAPSHOT_VERSION: u8 = 2;
+const SNAPSHOT_VERSION: u8 = 3;
 
 /// What one reading led to.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use gradwatch_proto::v1::RejectCode;
-use gradwatch_spectral::encoding::NonFiniteCounts;
+use gradwatch_spectral::{edge::EdgeTerms, encoding::NonFiniteCounts};
 use gradwatch_store::Kind;
 
 /// One place in a shard's sequence.
@@ -52,12 +52,26 @@ pub(crate) struct Frame {
     pub(crate) weight_decay: Option<f64>,
     /// Learning rates that differ from the frame's, by group index.
     pub(crate) group_learning_rates: BTreeMap<usize, f64>,
+    /// Weight decays likewise.
+    pub(crate) group_weight_decays: BTreeMap<usize, f64>,
     pub(crate) scalars: BTreeMap<String, f64>,
     pub(crate) payloads: Vec<Payload>,
     pub(crate) snapshots: Vec<LayerSnapshot>,
     pub(crate) predictions: Vec<Prediction>,
+    /// Each window at most once.
+    pub(crate) edge_terms: Vec<(TermsOf, EdgeTerms)>,
     /// Names of what happened at the step.
     pub(crate) happened: Vec<String>,
+}
+
+/// Which window edge terms are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct TermsOf {
+    /// Index into the groups of the spec.
+    pub(crate) group: usize,
+    pub(crate) kind: Kind,
+    /// W.
+    pub(crate) window: usize,
 }
 
 /// A snapshot of a layer as it came, to be read later.

@@ -36,7 +36,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use budget::{Budget, Permit, Share};
 pub(crate) use command::{StreamOpen, StreamOpened};
-pub(crate) use frame::{Body, Frame, Item, LayerSnapshot, Payload, Prediction, Rejection};
+pub(crate) use frame::{Body, Frame, Item, LayerSnapshot, Payload, Prediction, Rejection, TermsOf};
 pub(crate) use mark::{Mark, Settled};
 
 use self::{actor::Actor, command::Command, pool::NumericPool, work::Work};

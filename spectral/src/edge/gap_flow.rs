@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::flow_terms::{FlowTerms, TermsFit};
+
 /// Fewest readings of an unbroken stretch that are fitted: max(10, 2W).
 fn fewest_readings(window: usize) -> usize {
     (2 * window).max(10)
@@ -29,15 +31,24 @@ pub(crate) struct GapFlow {
     steps: VecDeque<u64>,
     /// Singular values of those readings, one after the other, W each.
     sigma: VecDeque<f64>,
+    terms: FlowTerms,
 }
 
 impl GapFlow {
-    /// Takes in the spectrum (W singular values) of the reading at `step`.
-    pub(crate) fn push(&mut self, step: u64, sigma: &[f64]) {
+    /// Takes in the spectrum (W singular values) of the reading at `step`, and the flow's terms if the job sent them: their
+    /// position, curvature, damping and driving.
+    pub(crate) fn push(&mut self, step: u64, sigma: &[f64], terms: Option<(u32, [f64; 3])>) {
         if self.steps.back().is_some_and(|last| *last >= step) {
             self.clear();
         }
         let window = sigma.len();
+        let position = terms.map_or(0, |(position, _)| position as usize);
+        let gap_before = (1..window).contains(&position).then(|| {
+            let last = self.sigma.len().checked_sub(window)?;
+            Some(self.sigma[last + position - 1] - self.sigma[last + position])
+        });
+        let before = self.steps.back().copied().zip(gap_before.flatten());
+        self.terms.push(before, step, sigma, terms);
         if self.steps.len() == 4 * window {
             self.steps.pop_front();
             self.sigma.drain(..window);
@@ -50,6 +61,12 @@ impl GapFlow {
     pub(crate) fn clear(&mut self) {
         self.steps.clear();
         self.sigma.clear();
+        self.terms.clear();
+    }
+
+    /// How well the terms explain dg/dt at position `k`.
+    pub(crate) fn fit_terms(&self, window: usize, k: u32) -> TermsFit {
+        self.terms.fit(k, fewest_readings(window))
     }
 
     /// Least squares of the central differences of g = sigma_k − sigma_{k+1} on g, at one fixed k (1-based, below W) for
@@ -95,7 +112,7 @@ mod tests {
         for at in 0..40u64 {
             let step = 5 * at;
             let gap = 2.0 + 3.0 * (-0.01 * step as f64).exp();
-            flow.push(step, &[10.0 + gap, 10.0, 1.0]);
+            flow.push(step, &[10.0 + gap, 10.0, 1.0], None);
             let fit = flow.fit(3, 1);
             assert_eq!(fit.rate.is_some(), at >= 9, "reading {at}");
         }
@@ -108,7 +125,7 @@ mod tests {
         assert!((fit.r2.unwrap() - 1.0).abs() < 1e-6, "{fit:?}");
         // At a position whose gap stands still there is nothing to fit.
         assert_eq!(flow.fit(3, 2), GapFlowFit::default());
-        flow.push(195, &[3.0, 2.0, 1.0]);
+        flow.push(195, &[3.0, 2.0, 1.0], None);
         assert_eq!(flow.steps.len(), 1, "a step that does not increase starts again");
     }
 }

@@ -6,6 +6,7 @@
 //! merely repeats part of the row before (autocorrelated noise, rho = 0.9, no structure at all) already gives
 //! `ratio_1` = 2.25 at W = 10 and 1.68 at W = 20.
 
+mod flow_terms;
 mod gap_flow;
 mod instrument;
 mod noise;
@@ -14,6 +15,7 @@ mod position;
 mod reading;
 mod spectrum;
 mod stream;
+mod terms;
 
 pub(crate) use gap_flow::GapFlow;
 pub use offline::{edge_readings, edge_readings_from_dots};
@@ -21,6 +23,7 @@ pub(crate) use position::mass_score;
 pub use reading::EdgeReading;
 pub(crate) use spectrum::power_of_two_below;
 pub use stream::EdgeStream;
+pub use terms::EdgeTerms;
 
 use serde::{Deserialize, Serialize};
 

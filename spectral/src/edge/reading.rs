@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 /// - everything but `sigma`, `update_norm` and `drift` (0) when lambda_1 = 0;
 /// - `gram_change`, `gram_change_spectral`, `adiabatic`, `instability`, `dk`, `alpha`, `alpha_spectral` and `overlap` in
 ///   the first full window; `alpha_j` and `overlap_j` beyond `modes`; `ratio_3` for W < 4;
-/// - `adiabatic` alone when the learning rate is 0 or unknown; `adiabatic`, `instability` and `dk` when the gap is 0.
+/// - `adiabatic` alone when the learning rate is 0 or unknown; `adiabatic`, `instability` and `dk` when the gap is 0;
+/// - the flow's terms and `loss_terms` where the job did not send what they are made of, see [`Self::add_terms`].
 ///
 /// Units: sigma and gap are those of the update norm, lambda those of its square. Positions are 1-based.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,6 +90,20 @@ pub struct EdgeReading {
     pub gap_flow_equilibrium: Option<f64>,
     /// R² of that fit \[fit ours\]; filled by `Followers`.
     pub gap_flow_r2: Option<f64>,
+    /// −eta(h_k* − h_{k*+1})·(sigma_k* + sigma_{k*+1})/2, the part of dg/dt that the loss's curvature makes \[source\]; of what
+    /// the job sent, like the next two.
+    pub gap_flow_curvature: Option<f64>,
+    /// −eta((h_k* + h_{k*+1})/2 + omega)·g, omega the weight decay \[source\].
+    pub gap_flow_damping: Option<f64>,
+    /// eta·W(G_k*²/sigma_k* − G_{k*+1}²/sigma_{k*+1}) \[source\].
+    pub gap_flow_driving: Option<f64>,
+    /// R² of dg/dt against the sum of the three terms, over the last 4W readings that have them and a dg/dt, those at the
+    /// present position \[fit ours\]; filled by `Followers` where the reading has the terms.
+    pub gap_flow_r2_unit: Option<f64>,
+    /// The same with the terms' least-squares coefficients \[fit ours\].
+    pub gap_flow_r2_free: Option<f64>,
+    /// alpha_j·G_j^train·G_j^val, j = 1..3, of what the job sent \[source's code\].
+    pub loss_terms: Option<[Option<f64>; 3]>,
 }
 
 impl EdgeReading {
@@ -132,6 +147,12 @@ impl EdgeReading {
             gap_flow_rate: None,
             gap_flow_equilibrium: None,
             gap_flow_r2: None,
+            gap_flow_curvature: None,
+            gap_flow_damping: None,
+            gap_flow_driving: None,
+            gap_flow_r2_unit: None,
+            gap_flow_r2_free: None,
+            loss_terms: None,
         }
     }
 
@@ -175,11 +196,16 @@ impl EdgeReading {
             "gap_flow_rate" => self.gap_flow_rate,
             "gap_flow_equilibrium" => self.gap_flow_equilibrium,
             "gap_flow_r2" => self.gap_flow_r2,
+            "gap_flow_curvature" => self.gap_flow_curvature,
+            "gap_flow_damping" => self.gap_flow_damping,
+            "gap_flow_driving" => self.gap_flow_driving,
+            "gap_flow_r2_unit" => self.gap_flow_r2_unit,
+            "gap_flow_r2_free" => self.gap_flow_r2_free,
             _ => self.indexed(metric),
         }
     }
 
-    /// `alpha_j`, `alpha_spectral_j`, `overlap_j`, `sigma_j`.
+    /// `alpha_j`, `alpha_spectral_j`, `overlap_j`, `loss_terms_j`, `sigma_j`.
     fn indexed(&self, metric: &str) -> Option<f64> {
         let (name, index) = metric.rsplit_once('_')?;
         let at = index.parse::<usize>().ok()?.checked_sub(1)?;
@@ -187,6 +213,7 @@ impl EdgeReading {
             "alpha" => *self.alpha.as_ref()?.get(at)?,
             "alpha_spectral" => *self.alpha_spectral.as_ref()?.get(at)?,
             "overlap" => *self.overlap.as_ref()?.get(at)?,
+            "loss_terms" => *self.loss_terms.as_ref()?.get(at)?,
             "sigma" => self.sigma.as_ref()?.get(at).copied(),
             _ => None,
         }

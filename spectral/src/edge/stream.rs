@@ -40,7 +40,8 @@ impl EdgeStream {
 
     /// Takes in a row and answers one reading a window length, in the declared order. `learning_rate` is that of the
     /// newest row. `norm_z` and the gap flow are left none: they depend on more history and are filled by
-    /// [`Followers`](crate::followers::Followers).
+    /// [`Followers`](crate::followers::Followers); what the job sends of the edge itself comes with
+    /// [`EdgeReading::add_terms`].
     ///
     /// # Errors
     /// A row of another length, or with NaN or infinity, is refused and leaves the stream as it was.

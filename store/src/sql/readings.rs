@@ -18,6 +18,7 @@ mod flag {
     pub(super) const ALPHA: u8 = 8;
     pub(super) const ALPHA_SPECTRAL: u8 = 16;
     pub(super) const OVERLAP: u8 = 32;
+    pub(super) const LOSS_TERMS: u8 = 64;
 }
 
 pub(super) fn encode((run_id, row): &(RunId, &ReadingRow), values: &mut impl Values) -> Result<(), StoreError> {
@@ -69,8 +70,13 @@ pub(super) fn encode((run_id, row): &(RunId, &ReadingRow), values: &mut impl Val
         edge.gap_flow_rate,
         edge.gap_flow_equilibrium,
         edge.gap_flow_r2,
+        edge.gap_flow_curvature,
+        edge.gap_flow_damping,
+        edge.gap_flow_driving,
+        edge.gap_flow_r2_unit,
+        edge.gap_flow_r2_free,
     ];
-    let triples = [edge.alpha, edge.alpha_spectral, edge.overlap].map(Option::unwrap_or_default);
+    let triples = [edge.alpha, edge.alpha_spectral, edge.overlap, edge.loss_terms].map(Option::unwrap_or_default);
     for number in numbers.into_iter().chain(triples.into_iter().flatten()) {
         push_finite(values, number)?;
     }
@@ -90,6 +96,7 @@ fn flags(edge: &EdgeReading) -> u8 {
         (edge.alpha.is_some(), flag::ALPHA),
         (edge.alpha_spectral.is_some(), flag::ALPHA_SPECTRAL),
         (edge.overlap.is_some(), flag::OVERLAP),
+        (edge.loss_terms.is_some(), flag::LOSS_TERMS),
     ];
     for (defined, bit) in defined {
         flags |= if defined { bit } else { 0 };
@@ -166,6 +173,12 @@ fn edge(row: &impl Columns, window: usize) -> Result<EdgeReading, StoreError> {
         gap_flow_rate: number("gap_flow_rate")?,
         gap_flow_equilibrium: number("gap_flow_equilibrium")?,
         gap_flow_r2: number("gap_flow_r2")?,
+        gap_flow_curvature: number("gap_flow_curvature")?,
+        gap_flow_damping: number("gap_flow_damping")?,
+        gap_flow_driving: number("gap_flow_driving")?,
+        gap_flow_r2_unit: number("gap_flow_r2_unit")?,
+        gap_flow_r2_free: number("gap_flow_r2_free")?,
+        loss_terms: triple(flag::LOSS_TERMS, ["loss_terms_1", "loss_terms_2", "loss_terms_3"])?,
     })
 }
 

@@ -30,6 +30,8 @@ fn statement_of(metric: &str) -> Option<&'static str> {
         "adiabatic", "instability", "dk", "alpha_1", "alpha_2", "alpha_3", "alpha_spectral_1", "alpha_spectral_2",
         "alpha_spectral_3", "overlap_1", "overlap_2", "overlap_3", "drift", "pc1", "entropy_rank", "participation",
         "k95", "noise_edge", "noise_edge_mean", "bbp_ratio", "gap_flow_rate", "gap_flow_equilibrium", "gap_flow_r2",
+        "gap_flow_curvature", "gap_flow_damping", "gap_flow_driving", "gap_flow_r2_unit", "gap_flow_r2_free",
+        "loss_terms_1", "loss_terms_2", "loss_terms_3",
     )
 }
 

@@ -92,7 +92,7 @@ static UPDATE_FOLLOWERS: Rows = Rows::new(
 static INSERT_STEPS: Rows = Rows::new(concat!("INSERT INTO steps (", bulk_columns!(steps), ") VALUES"), 12, "");
 
 static INSERT_READINGS: Rows =
-    Rows::new(concat!("INSERT INTO edge_readings (", bulk_columns!(edge_readings), ") VALUES"), 50, "");
+    Rows::new(concat!("INSERT INTO edge_readings (", bulk_columns!(edge_readings), ") VALUES"), 58, "");
 
 static INSERT_ROLLUPS: Rows = Rows::new(concat!("INSERT INTO rollups (", bulk_columns!(rollups), ") VALUES"), 14, "");
 

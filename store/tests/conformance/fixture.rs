@@ -290,6 +290,12 @@ pub(crate) fn edge(window: usize, random: &mut Random) -> EdgeReading {
         gap_flow_rate: random.finite_or_none(),
         gap_flow_equilibrium: random.finite_or_none(),
         gap_flow_r2: random.finite_or_none(),
+        gap_flow_curvature: random.finite_or_none(),
+        gap_flow_damping: random.finite_or_none(),
+        gap_flow_driving: random.finite_or_none(),
+        gap_flow_r2_unit: random.finite_or_none(),
+        gap_flow_r2_free: random.finite_or_none(),
+        loss_terms: random.triple_or_none(),
     }
 }
 

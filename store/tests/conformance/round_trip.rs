@@ -111,6 +111,12 @@ pub(crate) async fn absent_and_present_readings_differ(store: AnyStore) {
         gap_flow_rate: Some(value + 20.0),
         gap_flow_equilibrium: Some(value + 21.0),
         gap_flow_r2: Some(value + 22.0),
+        gap_flow_curvature: Some(value + 23.0),
+        gap_flow_damping: Some(value + 24.0),
+        gap_flow_driving: Some(value + 25.0),
+        gap_flow_r2_unit: Some(value + 26.0),
+        gap_flow_r2_free: Some(value + 27.0),
+        loss_terms: triple.map(|triple| triple.map(|value| value.map(|value| value + 300.0))),
     };
     let none = EdgeReading {
         norm_z: None,
@@ -147,6 +153,12 @@ pub(crate) async fn absent_and_present_readings_differ(store: AnyStore) {
         gap_flow_rate: None,
         gap_flow_equilibrium: None,
         gap_flow_r2: None,
+        gap_flow_curvature: None,
+        gap_flow_damping: None,
+        gap_flow_driving: None,
+        gap_flow_r2_unit: None,
+        gap_flow_r2_free: None,
+        loss_terms: None,
         ..full(0.5, None)
     };
     let edges = [

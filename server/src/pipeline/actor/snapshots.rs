@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gradwatch_store::SnapshotKey;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Actor;
@@ -13,7 +14,10 @@ use crate::pipeline::{
 
 /// The snapshot that is being read. It outlives the owner's state: a run that is loaded again waits for it, so that a run
 /// never has two on the snapshot threads.
-pub(super) type Reading = AbortOnDropHandle<Outcome>;
+pub(super) struct Reading {
+    key: SnapshotKey,
+    task: AbortOnDropHandle<Outcome>,
+}
 
 impl Actor {
     /// Begins to read the oldest snapshot that waits, when none is being read.
@@ -26,8 +30,8 @@ impl Actor {
     }
 
     fn begin(&self, job: Job) -> Reading {
-        let shared = Arc::clone(&self.shared);
-        AbortOnDropHandle::new(tokio::spawn(async move { job.run(&shared).await }))
+        let (shared, key) = (Arc::clone(&self.shared), job.key.clone());
+        Reading { key, task: AbortOnDropHandle::new(tokio::spawn(async move { job.run(&shared).await })) }
     }
 
     /// What a snapshot that was read leads to.
@@ -45,10 +49,11 @@ impl Actor {
 }
 
 /// Waits for the snapshot that is being read; for ever when there is none. Can be dropped and called again.
-pub(super) async fn finished(reading: &mut Option<Reading>) -> Option<Outcome> {
-    let Some(handle) = reading else { return std::future::pending().await };
-    let outcome = handle.await;
+pub(super) async fn finished(reading: &mut Option<Reading>) -> Outcome {
+    let Some(Reading { key, task }) = reading else { return std::future::pending().await };
+    let outcome = task.await;
+    // It ends without one when it panics, outside of the instrument, or when the runtime shuts down.
+    let outcome = outcome.unwrap_or_else(|_| Outcome::Unavailable(key.clone()));
     *reading = None;
-    // It ends without an outcome when the runtime shuts down.
-    outcome.ok()
+    outcome
 }

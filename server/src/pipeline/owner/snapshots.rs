@@ -95,8 +95,8 @@ impl RunOwner {
 fn detection_event(detection: &Detection, segment: u32, layer: &LayerKey, now_us: i64) -> EventRow {
     let mut evidence = serde_json::to_value(&detection.evidence).unwrap_or_default();
     evidence["instrument"] = layer.instrument.as_str().into();
-    evidence["layer"] = layer.layer.as_str().into();
     EventRow {
+        group: Some(layer.layer.clone()),
         from: detection.from.map(|regime| regime.as_str().to_owned()),
         to: detection.to.map(|regime| regime.as_str().to_owned()),
         ..EventRow::new(detection.detector.as_str(), segment, Some(detection.step), now_us, evidence)

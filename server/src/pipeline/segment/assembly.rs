@@ -45,9 +45,10 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) enum Next {
     /// An item that belongs to no step that could still be settled: not a frame, or a frame that comes too late.
+    /// Seldom, and far larger than the other: so it is boxed.
     Pass {
         shard: u32,
-        item: Item,
+        item: Box<Item>,
     },
     Step(Parts),
 }
@@ -170,7 +171,7 @@ impl Assembler {
                     if let Item::Dropped { last_step, .. } = item {
                         inbox.gave_up_to = inbox.gave_up_to.max(Some(last_step));
                     }
-                    return Some(Next::Pass { shard, item });
+                    return Some(Next::Pass { shard, item: Box::new(item) });
                 }
             };
             next_step = Some(next_step.map_or(step, |least| least.min(step)));

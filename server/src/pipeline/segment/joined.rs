@@ -5,9 +5,10 @@ use std::{
     sync::Arc,
 };
 
+use gradwatch_spectral::edge::EdgeTerms;
 use gradwatch_store::StreamSpec;
 
-use crate::pipeline::frame::{Frame, Payload, Prediction};
+use crate::pipeline::frame::{Frame, Payload, Prediction, TermsOf};
 
 /// The frames of one step, by shard, and what they say together: learning rates, weight decay and scalars are those of
 /// the lowest shard that sends them, wall time and phase those of the lowest shard there is.
@@ -25,7 +26,10 @@ pub(super) struct Joined {
     pub(super) predictions: BTreeMap<String, Prediction>,
     /// What happened, whichever shard says so.
     pub(super) happened: BTreeSet<String>,
+    /// By window, of the lowest shard that sends them.
+    edge_terms: BTreeMap<TermsOf, EdgeTerms>,
     group_learning_rates: BTreeMap<usize, f64>,
+    group_weight_decays: BTreeMap<usize, f64>,
     frames: Vec<(u32, Frame)>,
 }
 
@@ -44,6 +48,7 @@ impl Joined {
             (self.step, self.wall_time_us, self.phase) = (frame.step, frame.wall_time_us, frame.phase);
             self.scalars = std::mem::take(&mut frame.scalars);
             self.group_learning_rates = std::mem::take(&mut frame.group_learning_rates);
+            self.group_weight_decays = std::mem::take(&mut frame.group_weight_decays);
         } else {
             for (name, value) in std::mem::take(&mut frame.scalars) {
                 self.scalars.entry(name).or_insert(value);
@@ -51,12 +56,18 @@ impl Joined {
             for (group, eta) in std::mem::take(&mut frame.group_learning_rates) {
                 self.group_learning_rates.entry(group).or_insert(eta);
             }
+            for (group, omega) in std::mem::take(&mut frame.group_weight_decays) {
+                self.group_weight_decays.entry(group).or_insert(omega);
+            }
         }
         for snapshot in std::mem::take(&mut frame.snapshots) {
             self.snapshots.entry(snapshot.layer).or_insert(snapshot.payload);
         }
         for prediction in std::mem::take(&mut frame.predictions) {
             self.predictions.entry(prediction.probe.clone()).or_insert(prediction);
+        }
+        for (window, terms) in std::mem::take(&mut frame.edge_terms) {
+            self.edge_terms.entry(window).or_insert(terms);
         }
         self.happened.extend(std::mem::take(&mut frame.happened));
         self.learning_rate = self.learning_rate.or(frame.learning_rate);
@@ -80,6 +91,16 @@ impl Joined {
     /// eta of a group; unknown when it is not a number that readings could be computed with.
     pub(super) fn learning_rate_of(&self, group: usize) -> Option<f64> {
         self.group_learning_rates.get(&group).copied().or(self.learning_rate).filter(|eta| eta.is_finite())
+    }
+
+    /// omega of a group; likewise.
+    pub(super) fn weight_decay_of(&self, group: usize) -> Option<f64> {
+        self.group_weight_decays.get(&group).copied().or(self.weight_decay).filter(|omega| omega.is_finite())
+    }
+
+    /// What the job sends of the edge of a window.
+    pub(super) fn edge_terms_of(&self, window: TermsOf) -> Option<&EdgeTerms> {
+        self.edge_terms.get(&window)
     }
 
     /// The parts of each row, in the order in which the shards name them; the number is that of the (group, kind) in the

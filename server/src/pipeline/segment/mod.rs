@@ -302,7 +302,7 @@ impl SegmentOwner {
                 && let Some(next) = self.assembler.next(turn.overdue_before_us)
             {
                 match next {
-                    Next::Pass { shard, item } => self.pass(shard, item, turn, &mut advanced),
+                    Next::Pass { shard, item } => self.pass(shard, *item, turn, &mut advanced),
                     Next::Step(parts) => self.settle(parts, turn, &mut advanced),
                 }
             }

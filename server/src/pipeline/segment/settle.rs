@@ -14,7 +14,7 @@ use super::{
 };
 use crate::pipeline::{
     followed::{Followed, keep_latest},
-    frame::{Frame, Item, Rejection},
+    frame::{Frame, Item, Rejection, TermsOf},
     group_stream::{Place, Row},
 };
 
@@ -162,8 +162,14 @@ impl SegmentOwner {
         for (index, parts) in joined.rows(&segment.spec) {
             match &place {
                 Some(place) => {
-                    let eta = joined.learning_rate_of(self.streams[index].group());
-                    let row = self.streams[index].accept(place, &parts, eta, false);
+                    let (group, kind) = (self.streams[index].group(), self.streams[index].kind());
+                    let eta = joined.learning_rate_of(group);
+                    let mut row = self.streams[index].accept(place, &parts, eta, false);
+                    for edge in &mut row.readings {
+                        if let Some(terms) = joined.edge_terms_of(TermsOf { group, kind, window: edge.window }) {
+                            edge.add_terms(terms, eta, joined.weight_decay_of(group));
+                        }
+                    }
                     self.record_row(index, row, now_us, &mut step, turn.commit);
                 }
                 None => self.leave_out(index, &step, now_us, turn.commit),

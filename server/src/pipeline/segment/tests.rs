@@ -85,10 +85,12 @@ fn frame(step: u64, groups: &[usize]) -> Item {
         learning_rate: None,
         weight_decay: None,
         group_learning_rates: BTreeMap::new(),
+        group_weight_decays: BTreeMap::new(),
         scalars: BTreeMap::new(),
         payloads: groups.iter().map(payload).collect(),
         snapshots: Vec::new(),
         predictions: Vec::new(),
+        edge_terms: Vec::new(),
         happened: Vec::new(),
     })
 }

@@ -15,10 +15,12 @@ fn frame(seq: u64, step: u64) -> Item {
         learning_rate: None,
         weight_decay: None,
         group_learning_rates: BTreeMap::new(),
+        group_weight_decays: BTreeMap::new(),
         scalars: BTreeMap::new(),
         payloads: Vec::new(),
         snapshots: Vec::new(),
         predictions: Vec::new(),
+        edge_terms: Vec::new(),
         happened: Vec::new(),
     })
 }
