@@ -153,11 +153,48 @@ async fn runs_are_aligned_on_an_event_or_a_condition(backend: Backend) {
             assert_near(point, dimension, "D");
         }
     }
+    long_runs(&url, &rest).await;
     // Nothing that happened to none of them.
     let found = result(&rest, "dimension", request(json!({"event": "job.melted"}))).await;
     assert_eq!((&found["points"], &found["runs"]), (&json!([]), &json!([])));
     assert_eq!(found["left_out"].as_array().expect("runs").len(), 9);
     server.shutdown().await;
+}
+
+/// What was rewound does not count, nor do values that are not finite, however long a run is.
+async fn long_runs(url: &str, rest: &Rest) {
+    let mut run = Made::open(url, "long", &[("width_family", "long")]).await;
+    let accuracy = |step: u64| match step {
+        300..=320 => 0.999,
+        777 | 1_111 => 0.9925,
+        150 | 600 => f64::INFINITY,
+        _ => 0.5,
+    };
+    let frame = |step: u64| {
+        let frame = scalar(at(step), "accuracy", accuracy(step));
+        let frame = if step.is_multiple_of(100) { whole(frame, 1_000, 5.0) } else { frame };
+        if step == 310 || step == 900 { happened(frame, "solved") } else { frame }
+    };
+    run.send((1..=400).map(frame)).await;
+    run.rewind_to(200).await;
+    // Past the steps at which it held.
+    run.send((321..=1_200).map(frame)).await;
+    run.finish(rest).await;
+    for (align, zero_step) in [
+        (json!({"condition": "scalar.accuracy >= 0.99"}), 777),
+        (json!({"condition": "scalar.accuracy > 0.9925"}), 0),
+        (json!({"condition": "scalar.accuracy < 0.6"}), 1),
+        (json!({"event": "job.solved"}), 900),
+    ] {
+        let mut request = request(align.clone());
+        request["family"] = json!("long");
+        let found = result(rest, "dimension", request).await;
+        if zero_step == 0 {
+            assert_eq!(members(&found["left_out"], "reason"), ["condition_never_met"], "{align}");
+        } else {
+            assert_eq!(members(&found["runs"], "zero_step"), [zero_step], "{align}");
+        }
+    }
 }
 
 async fn what_cannot_be_fitted_is_not_published(backend: Backend) {

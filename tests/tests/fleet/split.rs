@@ -47,12 +47,11 @@ async fn cross(url: &str, rest: &Rest) -> Vec<Made> {
 /// (bias, statistical, width/seed, interaction, total) of the made predictions, straight from their definition.
 fn expected() -> [f64; 5] {
     let mut parts = [0.0; 5];
-    for sample in 0..2 {
+    for (sample, target) in TARGETS.into_iter().map(f64::from).enumerate() {
         let value = |row: usize, column: usize| f64::from(predictions(row, column)[sample]);
         let mean = (0..6).map(|it| value(it / 3, it % 3)).sum::<f64>() / 6.0;
         let row_effect = |row: usize| (0..3).map(|column| value(row, column)).sum::<f64>() / 3.0 - mean;
         let column_effect = |column: usize| (0..2).map(|row| value(row, column)).sum::<f64>() / 2.0 - mean;
-        let target = f64::from(TARGETS[sample]);
         parts[0] += (mean - target).powi(2) / 2.0;
         for (row, column) in (0..6).map(|it| (it / 3, it % 3)) {
             let value = value(row, column);

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 /// What the name of a scalar stands behind.
 const PREFIX: &str = "scalar.";
 
-/// One comparison of a scalar with a number. NaN meets none.
+/// One comparison of a scalar with a number. NaN and infinity meet none: a run that diverged has not got there.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Condition {
     /// The scalar's own name.
@@ -38,12 +38,13 @@ impl Comparison {
 impl Condition {
     /// Whether a value meets it.
     pub(super) fn is_met(&self, value: f64) -> bool {
-        match self.comparison {
-            Comparison::AtLeast => value >= self.bound,
-            Comparison::AtMost => value <= self.bound,
-            Comparison::Above => value > self.bound,
-            Comparison::Below => value < self.bound,
-        }
+        value.is_finite()
+            && match self.comparison {
+                Comparison::AtLeast => value >= self.bound,
+                Comparison::AtMost => value <= self.bound,
+                Comparison::Above => value > self.bound,
+                Comparison::Below => value < self.bound,
+            }
     }
 }
 
@@ -100,8 +101,8 @@ mod tests {
         for (text, written, met, unmet) in [
             ("scalar.test_accuracy >= 0.99", "scalar.test_accuracy >= 0.99", 0.99, 0.98),
             ("scalar.val.loss<1e-3", "scalar.val.loss < 0.001", 0.0, 0.001),
-            ("scalar.a  b <= -2", "scalar.a  b <= -2", -2.0, -1.9),
-            ("scalar.x>0", "scalar.x > 0", f64::INFINITY, 0.0),
+            ("scalar.a  b <= -2", "scalar.a  b <= -2", -2.0, f64::NEG_INFINITY),
+            ("scalar.x>0", "scalar.x > 0", 1e300, f64::INFINITY),
         ] {
             let condition: Condition = text.parse().unwrap();
             assert_eq!(condition.to_string(), written);

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::{error::Error, state::AppState};
 
-/// Runs looked through for their families.
-const MAX_RUNS: usize = 100_000;
+/// Runs that have a family.
+const MAX_RUNS: usize = 10_000;
 
 /// The runs of a project that share the label `width_family`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -89,13 +89,21 @@ pub(crate) async fn list(
 ) -> Answer<Json<FamilyList>> {
     let after = paging.position::<FamilyPosition>()?;
     let mut families: BTreeMap<FamilyPosition, Vec<Run>> = BTreeMap::new();
-    for run in members::runs(&*state.store, project.as_deref(), &BTreeMap::new(), MAX_RUNS).await? {
-        let Some(family) = run.labels.get(FAMILY).cloned() else { continue };
+    let mut listed = 0;
+    members::for_each_run(&*state.store, project.as_deref(), &BTreeMap::new(), |run| {
+        let Some(family) = run.labels.get(FAMILY).cloned() else { return Ok(()) };
         let position = FamilyPosition { project: run.project.clone(), family };
         if after.as_ref().is_none_or(|after| position > *after) {
+            if listed == MAX_RUNS {
+                let message = format!("more than {MAX_RUNS} runs have the label {FAMILY}: the limit is {MAX_RUNS}");
+                return Err(Error::invalid("project", message));
+            }
+            listed += 1;
             families.entry(position).or_default().push(run);
         }
-    }
+        Ok(())
+    })
+    .await?;
     let more = families.len() > paging.limit;
     let mut items = Vec::new();
     let mut last = None;

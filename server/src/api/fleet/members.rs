@@ -8,6 +8,7 @@ use gradwatch_store::{
     lineage::{self, SegmentRange},
 };
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
@@ -51,17 +52,28 @@ impl Member {
     }
 }
 
-/// The runs of a project with these labels, by id.
+/// The runs of a project with these labels, by id; `field` is at fault when they are too many.
 ///
 /// Invariant: computations read the runs that they find here and no others, so that they see one project only.
 pub(super) async fn select(
     store: &dyn Store,
     project: &str,
     labels: &BTreeMap<String, String>,
+    field: &str,
     choice: &LayerChoice,
 ) -> Result<Vec<Member>, Error> {
+    let mut runs: Vec<Run> = Vec::new();
+    for_each_run(store, Some(project), labels, |run| {
+        if runs.len() == MAX_RUNS {
+            let message = format!("more than {MAX_RUNS} runs have them; narrow them: the limit is {MAX_RUNS}");
+            return Err(Error::invalid(field, message));
+        }
+        runs.push(run);
+        Ok(())
+    })
+    .await?;
     let mut members = Vec::new();
-    for run in runs(store, Some(project), labels, MAX_RUNS).await? {
+    for run in runs {
         let segments = match store.segments(run.run_id).await {
             Ok(segments) => segments,
             // Deleted meanwhile.
@@ -81,13 +93,13 @@ pub(super) async fn select(
     Ok(members)
 }
 
-/// All runs with these labels; too many are refused.
-pub(super) async fn runs(
+/// Hands over all runs with these labels, oldest first, without their configs, which may be long.
+pub(super) async fn for_each_run(
     store: &dyn Store,
     project: Option<&str>,
     labels: &BTreeMap<String, String>,
-    limit: usize,
-) -> Result<Vec<Run>, Error> {
+    mut take: impl FnMut(Run) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut query = RunQuery {
         project: project.map(str::to_owned),
         state: None,
@@ -99,16 +111,14 @@ pub(super) async fn runs(
         after: None,
         limit: PAGE,
     };
-    let mut runs: Vec<Run> = Vec::new();
     loop {
         let page = store.runs(&query).await?;
-        runs.extend(page.items);
-        if runs.len() > limit {
-            return Err(Error::invalid("labels", format!("more than {limit} runs have them; the limit is {limit}")));
+        query.after = page.items.last().map(|run| (run.created_at_us, run.run_id));
+        for run in page.items {
+            take(Run { config: Value::Null, ..run })?;
         }
-        query.after = runs.last().map(|run| (run.created_at_us, run.run_id));
         if !page.more {
-            return Ok(runs);
+            return Ok(());
         }
     }
 }

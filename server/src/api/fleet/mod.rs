@@ -65,7 +65,7 @@ pub(crate) async fn dimension(
     let request = body.dimension(&caller)?;
     let labels = BTreeMap::from([(FAMILY.to_owned(), request.family.clone())]);
     let choice = LayerChoice { layer: request.layer.clone() };
-    let members = members::select(&*state.store, &request.project, &labels, &choice).await?;
+    let members = members::select(&*state.store, &request.project, &labels, "family", &choice).await?;
     if members.is_empty() {
         let (project, family) = (&request.project, &request.family);
         let message = format!("no run of project {project:?} has the label {FAMILY} = {family:?}");
@@ -100,7 +100,7 @@ pub(crate) async fn error_split(
 ) -> Answer<Response> {
     let request = body.error_split(&caller)?;
     let choice = LayerChoice { layer: None };
-    let members = members::select(&*state.store, &request.project, &request.labels, &choice).await?;
+    let members = members::select(&*state.store, &request.project, &request.labels, "labels", &choice).await?;
     if members.is_empty() {
         let message = format!("no run of project {:?} has these labels", request.project);
         return Err(Error::invalid("labels", message).into());
