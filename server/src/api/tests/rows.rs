@@ -48,7 +48,7 @@ async fn a_reading_holds_every_metric_or_null() {
     for (row, stored) in rows.iter().zip(&stored[1..]) {
         for metric in EDGE_METRICS {
             let found = match metric.short.rsplit_once('_') {
-                Some((name @ ("alpha" | "alpha_spectral" | "overlap" | "sigma"), j)) => {
+                Some((name @ ("alpha" | "alpha_spectral" | "overlap" | "loss_terms" | "sigma"), j)) => {
                     let array = row.get(name).unwrap_or_else(|| panic!("no {name}"));
                     array.get(j.parse::<usize>().unwrap() - 1).cloned().unwrap_or(Value::Null)
                 }

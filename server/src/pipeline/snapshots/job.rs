@@ -57,7 +57,10 @@ impl Job {
         }
     }
 
+    /// Invariant (promise 7): a payload is in memory only while its run has a turn, however many runs have snapshots that
+    /// wait.
     async fn read(mut self, shared: &Shared) -> Result<Option<ReadSnapshot>, StoreError> {
+        let Ok(_turn) = shared.snapshot_turns.acquire().await else { unreachable!("it is never closed") };
         let Some(payload) = shared.store.snapshot_payload(self.run_id, &self.key).await? else { return Ok(None) };
         if self.wall_time_us.is_none() {
             self.wall_time_us = self.wall_time(shared).await?;
