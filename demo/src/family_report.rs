@@ -141,7 +141,7 @@ impl fmt::Display for FamilyReport {
             f,
             "  D is over widths; nest_dimension is of one run, shares only the baseline 1 and may go the other way."
         )?;
-        writeln!(f, "\nhidden units of one network of width {} (learning cell)", Xor::WIDTHS[0])?;
+        writeln!(f, "\nlearning_cell: hidden units of one network of width {}, on the four questions", Xor::WIDTHS[0])?;
         writeln!(f, "   step  active_atoms  atom_rank  path_norm")?;
         for reading in &self.units.readings {
             let count =

@@ -132,12 +132,12 @@ impl LayerTable<'_> {
         columns
     }
 
-    /// Why a `-` stands in some of the rows.
+    /// Why values are missing in some of the rows.
     fn reasons(&self, index: usize) -> String {
         let mut reasons: Vec<&str> =
             self.0.iter().filter_map(|run| run.layers.get(index)).flat_map(LayerReadings::reasons).collect();
         reasons.sort_unstable();
         reasons.dedup();
-        if reasons.is_empty() { String::new() } else { format!("  (- is {})", reasons.join(", ")) }
+        if reasons.is_empty() { String::new() } else { format!("  ({})", reasons.join(", ")) }
     }
 }

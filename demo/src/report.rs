@@ -143,9 +143,20 @@ impl fmt::Display for DemoReport {
 }
 
 impl DemoReport {
+    /// Whether no run that generalises has a phi as high as one that does not, from [`PHI_EPOCH`] on.
+    fn phi_separates(&self) -> bool {
+        let ranges = |generalises: bool| {
+            let runs = self.runs.iter().filter(move |run| run.test_epoch.is_some() == generalises);
+            runs.filter_map(|run| run.phi_range(PHI_EPOCH))
+        };
+        let highest = ranges(true).map(|(_, high)| high).reduce(f64::max);
+        let lowest = ranges(false).map(|(low, _)| low).reduce(f64::min);
+        highest.zip(lowest).is_some_and(|(highest, lowest)| highest < lowest)
+    }
+
     /// What tells the runs apart, in words, and what must not be read into the numbers.
     fn conclude(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "what tells them apart")?;
+        writeln!(f, "what separates them")?;
         for run in &self.runs {
             let ratio = run.late.as_ref().and_then(|edge| edge.ratio_1);
             let phi = run.phi_range(PHI_EPOCH);
@@ -157,11 +168,21 @@ impl DemoReport {
                 phi.map_or("-".into(), |(low, high)| format!("{low:.3} to {high:.3}")),
             )?;
         }
+        if self.phi_separates() {
+            writeln!(f, "  phi separates them: it is lower where the network comes to generalise.")?;
+        }
         writeln!(f, "notes")?;
-        writeln!(f, "  nest_dimension is not the D(t) of `--experiment xor`: on this task it rises where D(t) falls.")?;
+        writeln!(
+            f,
+            "  nest_dimension is of one run. It is not the D(t) over widths of `--experiment xor`: they share only the"
+        )?;
+        writeln!(f, "  baseline 1, and one may rise where the other falls.")?;
         writeln!(f, "  transfer_error means something only where it is far below transfer_null.")?;
         if self.runs.iter().flat_map(|run| &run.layers).any(|layer| layer.reasons().contains(&"no_atoms")) {
-            writeln!(f, "  no_atoms: the block's neurons share the work so evenly that none of them holds 2 % of it.")?;
+            writeln!(
+                f,
+                "  no_atoms: 2,048 neurons share the work so evenly that none holds 2 % of it; path_norm says more here."
+            )?;
         }
         Ok(())
     }

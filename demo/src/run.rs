@@ -76,7 +76,7 @@ pub async fn run(server: &Server, seed: u64) -> Result<DemoReport, DemoError> {
 }
 
 /// Trains the XOR family, eight widths with six seeds each, streams every run to `server`, and reads back how the cascades
-/// of their gradients grow with the width around the step that solves the task. `seed` fixes everything but ids.
+/// of their gradients grow with the width around the step that solves the task. `seed` fixes the networks.
 ///
 /// # Errors
 /// As for [`run`], and when a network does not solve its task.
