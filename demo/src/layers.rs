@@ -59,6 +59,11 @@ impl LayerReadings {
         self.readings.iter().filter_map(move |reading| Some((step_of(reading)?, reading.get(metric)?.as_f64()?)))
     }
 
+    /// Whether a reading raises this flag.
+    pub(crate) fn has_flag(&self, flag: &str) -> bool {
+        self.readings.iter().any(|reading| reading.get(flag).and_then(Value::as_bool) == Some(true))
+    }
+
     /// Why values are missing, each reason once.
     pub(crate) fn reasons(&self) -> Vec<&str> {
         let mut reasons: Vec<&str> =

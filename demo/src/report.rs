@@ -178,11 +178,12 @@ impl DemoReport {
         )?;
         writeln!(f, "  baseline 1, and one may rise where the other falls.")?;
         writeln!(f, "  transfer_error means something only where it is far below transfer_null.")?;
-        if self.runs.iter().flat_map(|run| &run.layers).any(|layer| layer.reasons().contains(&"no_atoms")) {
-            writeln!(
-                f,
-                "  no_atoms: 2,048 neurons share the work so evenly that none holds 2 % of it; path_norm says more here."
-            )?;
+        let said = |said: fn(&LayerReadings) -> bool| self.runs.iter().flat_map(|run| &run.layers).any(said);
+        if said(|layer| layer.has_flag("few_samples")) {
+            writeln!(f, "  count_gap may be made up: 2,016 pairs are few samples for 256 units (few_samples).")?;
+        }
+        if said(|layer| layer.reasons().contains(&"no_atoms")) {
+            writeln!(f, "  no_atoms: 2,048 neurons share the work so evenly that none holds 2 % of it; path_norm says more here.")?;
         }
         Ok(())
     }
