@@ -4,13 +4,14 @@ use gradwatch_tests::{Backend, Rest, TestServer, on_both_backends};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::made::{Made, assert_near, at, computed, happened, members, result, scalar, whole};
+use crate::made::{Made, assert_near, at, computed, gradient, happened, members, result, scalar, whole};
 
 on_both_backends!(
     a_made_family_gives_its_slope_at_each_step,
     runs_are_aligned_on_an_event_or_a_condition,
     what_cannot_be_fitted_is_not_published,
     an_answer_is_kept_until_the_runs_change,
+    cascades_that_were_stopped_are_counted,
 );
 
 const WIDTHS: [u64; 4] = [100, 200, 400, 800];
@@ -275,6 +276,28 @@ async fn an_answer_is_kept_until_the_runs_change(backend: Backend) {
         assert_eq!(rest.get(&path).await, *computation);
     }
     families(&rest).await;
+    server.shutdown().await;
+}
+
+/// Entries that are all the same never come to rest, because nothing is lost.
+async fn cascades_that_were_stopped_are_counted(backend: Backend) {
+    let server = TestServer::start_on(backend).await;
+    let (url, rest) = (server.url(), server.rest());
+    for sites in WIDTHS {
+        let mut run = Made::open(&url, "run", &[("width_family", "mlp")]).await;
+        let entries = vec![1.0; sites as usize];
+        run.send([gradient(at(100), &entries), gradient(at(200), &entries)]).await;
+        run.finish(&rest).await;
+    }
+    let found = result(&rest, "dimension", request(json!("step"))).await;
+    assert_eq!(members(&found["points"], "at"), [200]);
+    let point = &found["points"][0];
+    assert_eq!((&point["capped"], &point["published"]), (&json!(8), &json!(true)), "{point}");
+    assert_eq!(members(&point["widths"], "parameters"), WIDTHS);
+    // Each is stopped at about 20 N topplings.
+    assert!((point["dimension"].as_f64().expect("a number") - 1.0).abs() < 0.05, "{point}");
+    // Of single runs there is nothing to draw from.
+    assert_eq!((&point["low"], &point["high"]), (&Value::Null, &Value::Null));
     server.shutdown().await;
 }
 

@@ -1,5 +1,6 @@
 //! Made runs, whose cascades grow with their width as it is wanted.
 
+use bytes::Bytes;
 use gradwatch_proto::v1::{self, OpenRunRequest, cascade_snapshot::Whole, client_message, snapshot::Body};
 use gradwatch_tests::{Peer, PeerStream, Rest, next_attempt, open_request, spec};
 use http::Method;
@@ -21,7 +22,16 @@ pub(crate) fn at(step: u64) -> v1::Frame {
 /// The same with the cascade of a whole gradient: N and ln s.
 pub(crate) fn whole(frame: v1::Frame, sites: u64, ln_size: f64) -> v1::Frame {
     let phi = (ln_size - (sites as f64).ln()).exp();
-    let whole = Some(Whole::WholeFraction(v1::WholeFraction { sites, phi }));
+    with_whole(frame, Whole::WholeFraction(v1::WholeFraction { sites, phi }))
+}
+
+/// The same with all entries of a gradient.
+pub(crate) fn gradient(frame: v1::Frame, entries: &[f32]) -> v1::Frame {
+    with_whole(frame, Whole::WholeF32(bytes(entries)))
+}
+
+fn with_whole(frame: v1::Frame, whole: Whole) -> v1::Frame {
+    let whole = Some(whole);
     let body = Some(Body::Cascade(v1::CascadeSnapshot { whole, ..v1::CascadeSnapshot::default() }));
     v1::Frame { snapshots: vec![v1::Snapshot { layer: 0, body }], ..frame }
 }
@@ -40,13 +50,16 @@ pub(crate) fn happened(mut frame: v1::Frame, name: &str) -> v1::Frame {
 
 /// The same with predictions on a probe batch.
 pub(crate) fn predicted(mut frame: v1::Frame, probe: &str, values: &[f32], targets: &[f32]) -> v1::Frame {
-    let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into();
     frame.predictions.push(v1::Predictions {
         probe: probe.to_owned(),
         values_f32: bytes(values),
         targets_f32: bytes(targets),
     });
     frame
+}
+
+fn bytes(values: &[f32]) -> Bytes {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 impl Made {

@@ -32,6 +32,7 @@ async fn pages_of_other_origins_cannot_speak_for_a_user_of_this_machine() {
     let bodies = [
         (Method::POST, "/api/v1/tokens".to_owned(), r#"{"name": "x", "scopes": ["read"]}"#),
         (Method::PATCH, of_run(""), r#"{"labels": {}}"#),
+        (Method::POST, "/api/v1/fleet/error_split".to_owned(), r#"{"project": "vision", "probe": "held"}"#),
     ];
     for (method, path, body) in bodies {
         for headers in [&[][..], &[("content-type", "text/plain")]] {
@@ -64,7 +65,10 @@ async fn the_parameters_documented_are_those_that_are_known() {
     assert_eq!(ids.len(), count, "{ids:?}");
     let mut calls = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
-        let filled = path.replace("{run_id}", &run_id(1).to_string()).replace("{instrument}", "edge");
+        let filled = path
+            .replace("{run_id}", &run_id(1).to_string())
+            .replace("{instrument}", "edge")
+            .replace("{computation_id}", "00000000-0000-0000-0000-000000000000");
         let Some(call) = item.get("get") else { continue };
         let parameters = call["parameters"].as_array().cloned().unwrap_or_default();
         let query = |parameter: &&serde_json::Value| parameter["in"] == "query";
