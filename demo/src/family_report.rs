@@ -81,8 +81,8 @@ impl FamilyReport {
     ) -> Result<Self, DemoError> {
         let points = dimension(rest, &family).await?;
         let watched = runs.iter().find(|run| family.has_units_watched(run.width, run.seed));
-        let run_id = watched.map(|run| run.run_id).unwrap_or_default();
-        let units = LayerReadings::read(rest, run_id, LayerInstrument::LearningCell, UNITS).await?;
+        let watched = watched.expect("one of the family's members, all of which have a run");
+        let units = LayerReadings::read(rest, watched.run_id, LayerInstrument::LearningCell, UNITS).await?;
         Ok(Self { server, seed, family: family.label, runs, points, units })
     }
 }

@@ -183,7 +183,10 @@ impl DemoReport {
             writeln!(f, "  count_gap may be made up: 2,016 pairs are few samples for 256 units (few_samples).")?;
         }
         if said(|layer| layer.reasons().contains(&"no_atoms")) {
-            writeln!(f, "  no_atoms: 2,048 neurons share the work so evenly that none holds 2 % of it; path_norm says more here.")?;
+            writeln!(
+                f,
+                "  no_atoms: 2,048 neurons share the work so evenly that none holds 2 % of it; path_norm says more here."
+            )?;
         }
         Ok(())
     }
