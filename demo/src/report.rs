@@ -6,16 +6,21 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use gradwatch_rest::RestError;
+use gradwatch_spectral::layers::LayerInstrument;
 
 use crate::{
+    LayerReadings,
+    layers::{self, LayerTable},
     rest::Rest,
-    streamed::{GROUP, WINDOW},
+    streamed::{GROUP, TEST_LEARNED, WINDOW},
 };
 
 /// A run counts as having learned its training pairs from here.
 const TRAIN_LEARNED: f64 = 0.99;
-/// A run counts as generalising from here.
-const TEST_LEARNED: f64 = 0.95;
+/// Beginnings of the types of events that the table shows: of detectors, and what the job reported itself.
+const SHOWN_EVENTS: [&str; 6] = ["edge.", "update.spike", "cascade.", "curvature.", "dead_directions.", "job."];
+/// From this epoch on phi tells the runs apart.
+const PHI_EPOCH: u64 = 100;
 
 /// Both runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -45,8 +50,10 @@ pub struct RunReport {
     pub early: Option<EdgeView>,
     /// The last one.
     pub late: Option<EdgeView>,
-    /// What the detectors said.
+    /// What the detectors said, and that it generalises.
     pub transitions: Vec<EventView>,
+    /// What the other instruments said.
+    pub layers: Vec<LayerReadings>,
 }
 
 /// The part of a reading that the table shows.
@@ -72,6 +79,8 @@ pub struct EventView {
     /// Such as `edge.regime`.
     #[serde(rename = "type")]
     pub event_type: String,
+    /// The group or the layer; null for what the job reported.
+    pub group: Option<String>,
     /// For a transition: the regime left.
     pub from: Option<String>,
     /// For a transition: the regime entered.
@@ -99,7 +108,7 @@ impl RunReport {
         let mut full = readings.into_iter().filter(|reading| !reading.warming);
         let early = full.next();
         let late = full.next_back().or_else(|| early.clone());
-        let detected = |event: &EventView| event.event_type.starts_with("edge.") || event.event_type == "update.spike";
+        let shown = |event: &EventView| SHOWN_EVENTS.iter().any(|start| event.event_type.starts_with(start));
         Ok(Self {
             name: name.to_owned(),
             run_id,
@@ -108,8 +117,18 @@ impl RunReport {
             test_accuracy,
             early,
             late,
-            transitions: events.into_iter().filter(detected).collect(),
+            transitions: events.into_iter().filter(shown).collect(),
+            layers: layers::read_all(rest, run_id).await?,
         })
+    }
+}
+
+impl RunReport {
+    /// The least and the greatest phi from an epoch on.
+    fn phi_range(&self, from: u64) -> Option<(f64, f64)> {
+        let cascades = self.layers.iter().filter(|layer| layer.instrument == LayerInstrument::Cascade.as_str());
+        let late = cascades.flat_map(|layer| layer.values("phi")).filter(|(epoch, _)| *epoch >= from);
+        late.map(|(_, phi)| (phi, phi)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 }
 
@@ -117,6 +136,57 @@ impl fmt::Display for DemoReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for run in &self.runs {
             writeln!(f, "{run}")?;
+        }
+        writeln!(f, "{}", LayerTable(&self.runs))?;
+        self.conclude(f)
+    }
+}
+
+impl DemoReport {
+    /// Whether no run that generalises has a phi as high as one that does not, from [`PHI_EPOCH`] on.
+    fn phi_separates(&self) -> bool {
+        let ranges = |generalises: bool| {
+            let runs = self.runs.iter().filter(move |run| run.test_epoch.is_some() == generalises);
+            runs.filter_map(|run| run.phi_range(PHI_EPOCH))
+        };
+        let highest = ranges(true).map(|(_, high)| high).reduce(f64::max);
+        let lowest = ranges(false).map(|(low, _)| low).reduce(f64::min);
+        highest.zip(lowest).is_some_and(|(highest, lowest)| highest < lowest)
+    }
+
+    /// What tells the runs apart, in words, and what must not be read into the numbers.
+    fn conclude(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "what separates them")?;
+        for run in &self.runs {
+            let ratio = run.late.as_ref().and_then(|edge| edge.ratio_1);
+            let phi = run.phi_range(PHI_EPOCH);
+            writeln!(
+                f,
+                "  {:<10} edge ratio_1 at the end {}, phi from epoch {PHI_EPOCH} on {}",
+                run.name,
+                ratio.map_or("-".into(), |ratio| format!("{ratio:.2}")),
+                phi.map_or("-".into(), |(low, high)| format!("{low:.3} to {high:.3}")),
+            )?;
+        }
+        if self.phi_separates() {
+            writeln!(f, "  phi separates them: it is lower where the network comes to generalise.")?;
+        }
+        writeln!(f, "notes")?;
+        writeln!(
+            f,
+            "  nest_dimension is of one run. It is not the D(t) over widths of `--experiment xor`: they share only the"
+        )?;
+        writeln!(f, "  baseline 1, and one may rise where the other falls.")?;
+        writeln!(f, "  transfer_error means something only where it is far below transfer_null.")?;
+        let said = |said: fn(&LayerReadings) -> bool| self.runs.iter().flat_map(|run| &run.layers).any(said);
+        if said(|layer| layer.has_flag("few_samples")) {
+            writeln!(f, "  count_gap may be made up: 2,016 pairs are few samples for 256 units (few_samples).")?;
+        }
+        if said(|layer| layer.reasons().contains(&"no_atoms")) {
+            writeln!(
+                f,
+                "  no_atoms: 2,048 neurons share the work so evenly that none holds 2 % of it; path_norm says more here."
+            )?;
         }
         Ok(())
     }
@@ -144,6 +214,9 @@ impl fmt::Display for RunReport {
         for event in &self.transitions {
             let step = event.step.map_or("-".to_owned(), |step| step.to_string());
             write!(f, "    epoch {step:>4}  {}", event.event_type)?;
+            if let Some(layer) = event.group.as_ref().filter(|_| !event.event_type.starts_with("edge.")) {
+                write!(f, "  {layer}")?;
+            }
             if let (Some(from), Some(to)) = (&event.from, &event.to) {
                 write!(f, "  {from} -> {to}")?;
             }

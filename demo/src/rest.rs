@@ -1,7 +1,17 @@
 //! The few REST calls that the demo's table is built from.
 
+use std::time::{Duration, Instant};
+
 use gradwatch_rest::{RestClient, RestError};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use crate::DemoError;
+
+/// How long the server may take to read one snapshot that waits.
+const READ_PATIENCE: Duration = Duration::from_secs(60);
+const READ_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A page of a list.
 #[derive(serde::Deserialize)]
@@ -26,6 +36,29 @@ impl Rest {
             if cursor.is_none() {
                 return Ok(items);
             }
+        }
+    }
+
+    /// Waits until the server has read all snapshots that it has acknowledged of a run; `waiting` is told how many are left.
+    pub(crate) async fn until_read(&self, run_id: Uuid, waiting: impl Fn(u64)) -> Result<(), DemoError> {
+        #[derive(serde::Deserialize)]
+        struct LayerView {
+            pending: u64,
+        }
+        let (mut least, mut since) = (u64::MAX, Instant::now());
+        loop {
+            let layers: Page<LayerView> = self.0.get(&format!("/api/v1/runs/{run_id}/layers")).await?;
+            let pending = layers.items.iter().map(|layer| layer.pending).sum();
+            waiting(pending);
+            if pending == 0 {
+                return Ok(());
+            }
+            if pending < least {
+                (least, since) = (pending, Instant::now());
+            } else if since.elapsed() >= READ_PATIENCE {
+                return Err(DemoError::Unread { run_id, pending });
+            }
+            sleep(READ_INTERVAL).await;
         }
     }
 

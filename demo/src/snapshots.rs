@@ -68,8 +68,9 @@ fn dead_directions(evaluation: &Evaluation<'_>) -> DeadDirectionsSnapshot {
     let mut gram = Mat::zeros(units, units);
     matmul(&mut gram, Accum::Replace, &deltas, deltas.transpose(), 1.0 / samples as f64, Par::Seq);
     // Neither converges on NaN and infinity alone; the instrument then says so.
-    let eigenvalues = gram.self_adjoint_eigenvalues(Side::Lower).unwrap_or_else(|_| vec![f64::NAN]);
-    let singular_values = evaluation.squares.subrows(0, units).singular_values().unwrap_or_else(|_| vec![f64::NAN]);
+    let eigenvalues = gram.self_adjoint_eigenvalues(Side::Lower).unwrap_or_else(|_| vec![f64::NAN; units]);
+    let activations = evaluation.squares.subrows(0, units);
+    let singular_values = activations.singular_values().unwrap_or_else(|_| vec![f64::NAN; units.min(samples)]);
     DeadDirectionsSnapshot {
         spectrum: GramSpectrum::Eigenvalues(eigenvalues),
         singular_values,
@@ -103,6 +104,15 @@ fn learning_cell(evaluation: &Evaluation<'_>) -> LearningCellSnapshot {
             inputs: probes().flat_map(inputs).collect(),
             targets: probes().map(target).collect(),
         }),
+    }
+}
+
+/// A block as the client takes it.
+pub(crate) fn cell_to_send(cell: &LearningCellSnapshot) -> gradwatch_client::LearningCellSnapshot<'_> {
+    let block = gradwatch_client::LearningCellSnapshot::new(&cell.outer, &cell.inner);
+    match &cell.probe {
+        Some(probe) => block.probe(&probe.inputs, &probe.targets),
+        None => block,
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::array;
 
+use gradwatch_spectral::learning_cell::{Activation, LearningCellSnapshot, ProbeBatch};
+
 use crate::random::SplitMix64;
 
 /// The four questions and their answers.
@@ -109,6 +111,30 @@ impl Xor {
         &self.parameters
     }
 
+    /// Length of the weights in [`Self::block`].
+    pub const BLOCK_WIDTH: usize = 3;
+
+    /// The tanh units as a two-layer block: with N units, v_i a unit's output weight and w_i its input weights and bias, f(x) =
+    /// (1/N) Σ N v_i tanh(w_i·x) at inputs x that end in 1, which is the network's answer less the output's bias. The probe is
+    /// the four questions.
+    pub fn block(&self) -> LearningCellSnapshot {
+        let (inputs, rest) = self.parameters.split_at(2 * self.width);
+        let (biases, outputs) = rest.split_at(self.width);
+        let inner = inputs.chunks(2).zip(biases).flat_map(|(weights, bias)| [weights[0], weights[1], *bias]);
+        let questions = TABLE.iter().flat_map(|([a, b], _)| [*a, *b, 1.0]);
+        let targets = TABLE.iter().map(|(_, answer)| answer - outputs[self.width]);
+        LearningCellSnapshot {
+            outer: outputs[..self.width].iter().map(|weight| (self.width as f64 * weight) as f32).collect(),
+            inner: inner.map(|weight| weight as f32).collect(),
+            width: Self::BLOCK_WIDTH,
+            activation: Activation::Tanh,
+            probe: Some(ProbeBatch {
+                inputs: questions.map(|input| input as f32).collect(),
+                targets: targets.map(|target| target as f32).collect(),
+            }),
+        }
+    }
+
     /// The number of tanh units.
     pub fn width(&self) -> usize {
         self.width
@@ -147,6 +173,26 @@ mod tests {
 
     fn loss(network: &Xor, parameters: &[f64]) -> f64 {
         Xor { parameters: parameters.to_vec(), ..network.clone() }.differentiate().loss
+    }
+
+    /// The loss by the block alone is the network's.
+    #[test]
+    fn the_block_computes_the_answers() {
+        let mut network = Xor::new(20, 1);
+        for _ in 0..50 {
+            network.step();
+        }
+        let block = network.block();
+        let probe = block.probe.unwrap();
+        let mut loss = 0.0;
+        for (inputs, target) in probe.inputs.chunks(block.width).zip(&probe.targets) {
+            let dot = |weights: &[f32]| weights.iter().zip(inputs).map(|(w, x)| w * x).sum::<f32>();
+            let f =
+                block.inner.chunks(block.width).zip(&block.outer).map(|(w, a)| a * dot(w).tanh()).sum::<f32>() / 20.0;
+            loss += f64::from((f - target) * (f - target)) / 4.0;
+        }
+        let expected = network.step().loss;
+        assert!((loss - expected).abs() < 1e-6, "{loss} instead of {expected}");
     }
 
     #[test]

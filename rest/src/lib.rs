@@ -7,7 +7,8 @@ mod tls;
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Uri, header, uri::Scheme};
+pub use http::Method;
+use http::{Request, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;

@@ -1,7 +1,7 @@
 //! The binary as a person or a script meets it: what it prints, and what it ends with.
 
 use gradwatch_tests::{ReservedPort, ServerProcess, any_port, gradwatch};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const OK: i32 = 0;
@@ -250,7 +250,21 @@ fn every_command_explains_itself() {
         (&["serve"], &["--listen", "--data-dir", "--insecure", "--tls-cert", "--config", "GRADWATCH_CONFIG"]),
         (&["token"], &["create", "list", "revoke"]),
         (&["token", "create"], &["--scope", "--project", "--server", "--token", "--ca-certificate", "--data-dir"]),
-        (&["demo"], &["--seed", "--server", "GRADWATCH_SERVER", "--listen", "--data-dir", "--exit", "--json"]),
+        (
+            &["demo"],
+            &[
+                "--experiment",
+                "addition",
+                "xor",
+                "--seed",
+                "--server",
+                "GRADWATCH_SERVER",
+                "--listen",
+                "--data-dir",
+                "--exit",
+                "--json",
+            ],
+        ),
         (&["config"], &["check", "show", "default"]),
         (&["config", "check"], &["--config", "--json"]),
         (&["config", "show"], &["--config", "--json"]),
@@ -303,8 +317,80 @@ fn the_demo_shows_grokking_and_its_control_the_same_everywhere() {
     }
     assert!(groks["train_epoch"].as_u64() < groks["test_epoch"].as_u64(), "it memorises first: {groks}");
     assert!(memorises["train_epoch"].is_u64() && memorises["test_epoch"].is_null(), "{memorises}");
+    let grokked = json!({"step": groks["test_epoch"], "type": "job.grokked", "group": null, "from": null, "to": null});
+    assert!(groks["transitions"].as_array().expect("events").contains(&grokked), "{}", groks["transitions"]);
+    separates_before_it_generalises(groks, memorises);
+    for run in [groks, memorises] {
+        assert_eq!(last(run, "curvature", "W")["directions"], 20);
+        assert_eq!(last(run, "curvature", "V")["reason"], Value::Null);
+        assert!(last(run, "curvature", "V")["transfer_null"].is_f64());
+        assert_eq!(last(run, "dead_directions", "hidden")["width"], 256);
+        assert!(last(run, "dead_directions", "hidden")["count_gap"].is_u64());
+        // No neuron holds 2 % of the block.
+        assert_eq!(last(run, "learning_cell", "block")["reason"], "no_atoms");
+    }
+    let path_norm = |run| last(run, "learning_cell", "block")["path_norm"].as_f64().expect("a number");
+    assert!(path_norm(groks) < path_norm(memorises));
 
     assert_eq!(without_names(own), without_names(other));
+}
+
+/// phi of the gradient, from a time on when neither generalises yet.
+fn separates_before_it_generalises(groks: &Value, memorises: &Value) {
+    let phi = |run, epoch: u64| {
+        let mut readings = readings(run, "cascade", "all").iter();
+        let reading = readings.find(|reading| reading["step"] == epoch).expect("a snapshot");
+        reading["phi"].as_f64().expect("a number")
+    };
+    for epoch in [100, 150, 200, 250, 300, 350, 400] {
+        assert!(phi(groks, epoch) < 0.3 && phi(memorises, epoch) > 0.3, "epoch {epoch}");
+    }
+    assert!(groks["test_epoch"].as_u64() > Some(150), "{}", groks["test_epoch"]);
+}
+
+fn readings<'a>(run: &'a Value, instrument: &str, layer: &str) -> &'a [Value] {
+    let mut layers = run["layers"].as_array().expect("layers").iter();
+    let layer = layers.find(|it| it["instrument"] == instrument && it["layer"] == layer).expect("the layer");
+    layer["readings"].as_array().expect("readings")
+}
+
+fn last<'a>(run: &'a Value, instrument: &str, layer: &str) -> &'a Value {
+    readings(run, instrument, layer).last().expect("a reading")
+}
+
+#[test]
+fn the_xor_family_rises_through_one_where_it_is_solved() {
+    let dir = dir();
+    let arguments = ["demo", "--experiment", "xor", "--exit", "--listen", "127.0.0.1:0"];
+    let first = gradwatch(dir.path(), &[], &[&arguments[..], &["--json"]].concat()).with(OK).json();
+    assert_eq!(first["runs"].as_array().map(Vec::len), Some(48));
+    let points = first["points"].as_array().expect("points");
+    let froms: Vec<i64> = points.iter().filter_map(|point| point["from"].as_i64()).collect();
+    assert_eq!(froms, [-15, -5, 5, 15, 25, 35, 45, 55]);
+    for point in points {
+        let number = |name: &str| point[name].as_f64().expect("a number");
+        assert!(number("low") < number("dimension") && number("dimension") < number("high"), "{point}");
+        assert!(number("r2") >= 0.9, "{point}");
+        let is_before = point["from"].as_i64() < Some(0);
+        assert!(if is_before { number("dimension") < 1.0 } else { number("dimension") > 1.0 }, "{point}");
+    }
+    let (before, after) = (&points[0], &points[7]);
+    assert!(before["high"].as_f64() < Some(1.0) && after["low"].as_f64() > Some(1.0), "{before} {after}");
+    for reading in first["units"]["readings"].as_array().expect("readings") {
+        assert!((1..=20).contains(&reading["active_atoms"].as_u64().expect("a count")), "{reading}");
+    }
+
+    // The same networks once more, on the same server's data: a family of their own.
+    let second = gradwatch(dir.path(), &[], &[&arguments[..], &["--json"]].concat()).with(OK).json();
+    assert_ne!(first["family"], second["family"]);
+    assert_eq!(first["units"], second["units"]);
+    for (first, second) in points.iter().zip(second["points"].as_array().expect("points")) {
+        // Sums over the runs are in the order of their ids.
+        let dimensions = [first, second].map(|point| point["dimension"].as_f64().expect("a number"));
+        assert!((dimensions[0] - dimensions[1]).abs() < 1e-9, "{first} {second}");
+    }
+    let text = gradwatch(dir.path(), &[], &arguments).with(OK).stdout;
+    assert!(text.contains("D rises through 1"), "{text}");
 }
 
 /// A report without what differs between two servers.

@@ -5,17 +5,19 @@ use std::{
     path::PathBuf,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use gradwatch_client::WaitError;
-use gradwatch_demo::{DemoError, DemoReport, JobError, PROJECT, RestError, Server};
+use gradwatch_demo::{DemoError, DemoReport, FamilyReport, JobError, PROJECT, RestError, Server};
 use gradwatch_server::{ServeError, ServerHandle, config::Config, serve};
 
 use super::{FAILED, Failure, ServerArgs, StopSignals, UNREACHABLE, USAGE, runtime, serve::start_logging};
 
-/// Learns addition modulo 71 from 2016 of the 5041 pairs, twice: with weight decay the network groks, without it only
-/// memorises. Both stream to the server, which shows when the spectrum of the updates changes.
+/// Small networks learn while the server watches them with all of its instruments, and what it says is printed.
 #[derive(Args)]
 pub(super) struct DemoArgs {
+    /// What is learned
+    #[arg(long, value_enum, default_value_t = Experiment::Addition)]
+    experiment: Experiment,
     /// Fixes weights, split and sketch, and so the table
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -35,12 +37,42 @@ pub(super) struct DemoArgs {
     json: bool,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Experiment {
+    /// Addition modulo 71 from 2016 of the 5041 pairs, twice: with weight decay the network groks, without it only memorises
+    Addition,
+    /// Exclusive or, by networks of eight widths: how the cascades of their gradients grow with the width, and when they solve it
+    Xor,
+}
+
+/// What the server said of it.
+enum Report {
+    Addition(DemoReport),
+    Xor(FamilyReport),
+}
+
+impl Experiment {
+    async fn run(self, server: &Server, seed: u64) -> Result<Report, DemoError> {
+        Ok(match self {
+            Self::Addition => Report::Addition(gradwatch_demo::run(server, seed).await?),
+            Self::Xor => Report::Xor(gradwatch_demo::run_xor_family(server, seed).await?),
+        })
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Addition => "training two networks of 436,224 parameters for 400 epochs",
+            Self::Xor => "training 48 networks of 81 to 2,001 parameters",
+        }
+    }
+}
+
 pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let Some(url) = args.remote.server.clone() else { return with_own_server(args).await };
         let ca_certificate = args.remote.ca_certificate()?;
         let server = Server { url, token: args.remote.token.clone(), ca_certificate };
-        let report = gradwatch_demo::run(&server, args.seed).await?;
+        let report = args.experiment.run(&server, args.seed).await?;
         print_report(args, &report);
         Ok(())
     })
@@ -49,8 +81,8 @@ pub(super) fn run(args: &DemoArgs) -> Result<(), Failure> {
 async fn with_own_server(args: &DemoArgs) -> Result<(), Failure> {
     let server = start(args).await?;
     let url = format!("http://{}", server.address());
-    eprintln!("gradwatch serves on {url}; training two networks of 436,224 parameters for 400 epochs");
-    let outcome = gradwatch_demo::run(&Server { url, ..Server::default() }, args.seed).await;
+    eprintln!("gradwatch serves on {url}; {}", args.experiment.words());
+    let outcome = args.experiment.run(&Server { url, ..Server::default() }, args.seed).await;
     if let Ok(report) = &outcome {
         print_report(args, report);
         if !args.exit {
@@ -79,19 +111,32 @@ async fn start(args: &DemoArgs) -> Result<ServerHandle, Failure> {
     }
 }
 
-fn print_report(args: &DemoArgs, report: &DemoReport) {
-    if args.json {
-        println!("{}", serde_json::json!(report));
-        return;
+fn print_report(args: &DemoArgs, report: &Report) {
+    match report {
+        Report::Addition(report) if args.json => println!("{}", serde_json::json!(report)),
+        Report::Xor(report) if args.json => println!("{}", serde_json::json!(report)),
+        Report::Addition(report) => {
+            println!("\n{report}");
+            let server = look_at(&report.server);
+            for run in &report.runs {
+                let metrics = "metric=edge.ratio_1&metric=scalar.test_accuracy&metric=cascade.phi";
+                println!("  {server}/api/v1/runs/{}/series?{metrics}", run.run_id);
+            }
+        }
+        Report::Xor(report) => {
+            println!("\n{report}");
+            let server = look_at(&report.server);
+            println!("  {server}/api/v1/runs?label.width_family={}", report.family);
+        }
     }
-    println!("\n{report}");
-    let server = report.server.trim_end_matches('/');
+}
+
+fn look_at(server: &str) -> &str {
+    let server = server.trim_end_matches('/');
     println!("Look at");
     println!("  {server}/docs");
     println!("  {server}/api/v1/overview?project={PROJECT}");
-    for run in &report.runs {
-        println!("  {server}/api/v1/runs/{}/series?metric=edge.ratio_1&metric=scalar.test_accuracy", run.run_id);
-    }
+    server
 }
 
 impl From<DemoError> for Failure {
