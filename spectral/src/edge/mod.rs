@@ -17,6 +17,7 @@ mod stream;
 
 pub(crate) use gap_flow::GapFlow;
 pub use offline::{edge_readings, edge_readings_from_dots};
+pub use position::PositionRule;
 pub(crate) use position::mass_score;
 pub use reading::EdgeReading;
 pub(crate) use spectrum::power_of_two_below;
