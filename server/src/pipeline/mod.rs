@@ -19,6 +19,7 @@ mod owner;
 mod pool;
 mod rollup;
 mod segment;
+mod sketches;
 mod snapshots;
 mod work;
 
@@ -38,6 +39,9 @@ pub(crate) use budget::{Budget, Permit, Share};
 pub(crate) use command::{StreamOpen, StreamOpened};
 pub(crate) use frame::{Body, Frame, Item, LayerSnapshot, Payload, Prediction, Rejection};
 pub(crate) use mark::{Mark, Settled};
+pub(crate) use pool::Panicked;
+pub(crate) use rollup::EdgeRollups;
+pub(crate) use sketches::{KeptRow, UnreadableRows, decode_rows};
 
 use self::{actor::Actor, command::Command, pool::NumericPool, work::Work};
 use crate::{
@@ -165,6 +169,14 @@ impl Pipeline {
         if let Err(error) = self.owner(run_id) {
             tracing::debug!(%run_id, %error, "run not adopted");
         }
+    }
+
+    /// Does numerical work that is nobody's update, behind everything that is.
+    pub(crate) async fn in_background<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Panicked> {
+        self.shared.snapshot_pool.run(job).await
     }
 
     /// Tells owners of commits that failed for good, until the recorder is gone.
