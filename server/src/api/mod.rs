@@ -1,7 +1,8 @@
 //! REST, live streams and the pages about them. Handlers read what was committed; the only things they change are
-//! labels and whether a run exists.
+//! labels, whether a run exists, and its re-analyses.
 
 mod accept;
+mod analyses;
 mod cursor;
 mod docs;
 mod downsample;
@@ -35,7 +36,7 @@ use axum::{
     extract::DefaultBodyLimit,
     http::{HeaderName, HeaderValue, Method, header},
     middleware,
-    routing::{delete, get},
+    routing::{delete, get, post},
 };
 use tokio::sync::Semaphore;
 use tower_http::cors::CorsLayer;
@@ -45,7 +46,7 @@ pub use tokens::token_json;
 
 use crate::state::AppState;
 
-/// Labels are the only body there is: this holds any that the default limits allow, escaped.
+/// Labels are the longest body there is: this holds any that the default limits allow, escaped.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// Every path that is not gRPC, without the guard in front of it (see `access`).
@@ -61,6 +62,10 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/v1/runs/{run_id}/series", get(series::of_run))
         .route("/api/v1/runs/{run_id}/steps", get(steps::list))
         .route("/api/v1/runs/{run_id}/events", get(events::of_run))
+        .route("/api/v1/runs/{run_id}/reanalyze", post(analyses::create))
+        .route("/api/v1/runs/{run_id}/analyses", get(analyses::list))
+        .route("/api/v1/runs/{run_id}/analyses/{name}", get(analyses::get).delete(analyses::delete))
+        .route("/api/v1/runs/{run_id}/analyses/{name}/progress", get(analyses::follow))
         .route("/api/v1/series", get(series::of_runs))
         .route("/api/v1/events", get(events::of_all))
         .route("/api/v1/stream", get(stream::listen))

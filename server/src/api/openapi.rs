@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use super::{
-    events, groups, health,
+    analyses, events, groups, health,
     layer_message::LayerReadingMessage,
     message::{ReadingMessage, RunMessage},
     overview,
@@ -40,6 +40,11 @@ use crate::error::{ErrorCode, Problem};
         groups::list,
         segments::list,
         readings::list,
+        analyses::create,
+        analyses::list,
+        analyses::get,
+        analyses::delete,
+        analyses::follow,
         series::of_run,
         series::of_runs,
         steps::list,
@@ -59,6 +64,7 @@ use crate::error::{ErrorCode, Problem};
     tags(
         (name = "runs", description = "Training jobs and their attempts"),
         (name = "readings", description = "What was recorded, by step"),
+        (name = "analyses", description = "Readings computed again"),
         (name = "events", description = "What happened"),
         (name = "tokens", description = "Who may do what"),
         (name = "server", description = "The server itself"),

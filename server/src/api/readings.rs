@@ -76,7 +76,7 @@ pub(crate) async fn list(
 ) -> Answer<Response> {
     let format = accept::negotiate(&headers)?;
     let segments = state.store.segments(run_id).await?;
-    let stream = choice.resolve(&segments)?;
+    let stream = choice.resolve(&*state.store, run_id, &segments).await?;
     let mut ranges = stretch.ranges(&segments)?;
     if let Some(position) = paging.position::<StepPosition>()? {
         ranges = selection::behind(&ranges, &segments, position);

@@ -1,7 +1,9 @@
 //! `series` and `runs/{run_id}/series`: values of metrics over steps, for charts.
 
 use axum::{Json, extract::State};
-use gradwatch_store::{RunId, Segment, SeriesMetric, SeriesQuery, Store, StreamKey, lineage::SegmentRange};
+use gradwatch_store::{
+    LIVE_ANALYSIS, RunId, Segment, SeriesMetric, SeriesQuery, Store, StreamKey, lineage::SegmentRange,
+};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -230,17 +232,14 @@ impl Question {
         metric: &Metric,
     ) -> Result<SeriesView, Error> {
         let stream = match metric.metric {
-            SeriesMetric::Edge(_) => Some(self.choice.resolve(segments)?),
+            SeriesMetric::Edge(_) => Some(self.choice.resolve(store, run_id, segments).await?),
             SeriesMetric::Layer(..) | SeriesMetric::Scalar(_) => None,
         };
+        // What is in no window is what it is in every analysis.
+        let analysis = if stream.is_some() { self.choice.analysis.as_str() } else { LIVE_ANALYSIS };
         let ranges = recorded(self.stretch.ranges(segments)?, segments);
-        let query = SeriesQuery {
-            run_id,
-            analysis: self.choice.analysis.clone(),
-            metric: metric.metric.clone(),
-            stream,
-            ranges,
-        };
+        let query =
+            SeriesQuery { run_id, analysis: analysis.to_owned(), metric: metric.metric.clone(), stream, ranges };
         let steps = span(&query.ranges, segments);
         let (bucket_steps, buckets) = buckets(store, query.clone(), metric, steps, self.series.max_points).await?;
         let (group, kind, window) = match query.stream {

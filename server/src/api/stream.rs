@@ -41,6 +41,17 @@ const RECONNECT: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(crate) struct Slots(pub(crate) Arc<Semaphore>);
 
+impl Slots {
+    /// Takes the place of one more stream.
+    pub(super) fn take(&self, metrics: &Arc<Metrics>) -> Result<Slot, Error> {
+        let permit = Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
+            let error = Error::new(ErrorCode::ResourceExhausted, "as many streams are open as api.max_streams allows");
+            error.retry_after(Duration::from_secs(5))
+        })?;
+        Ok(Slot::new(permit, Arc::clone(metrics)))
+    }
+}
+
 /// What to listen to.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -90,22 +101,18 @@ impl FromParams for StreamQuery {
 pub(crate) async fn listen(
     State(state): State<AppState>,
     caller: Caller,
-    Extension(Slots(slots)): Extension<Slots>,
+    Extension(slots): Extension<Slots>,
     Query(query): Query<StreamQuery>,
     headers: HeaderMap,
 ) -> Answer<Response> {
     let after = last_event_id(&headers)?.or(query.last_event_id);
-    let permit = slots.try_acquire_owned().map_err(|_| {
-        let error = Error::new(ErrorCode::ResourceExhausted, "as many streams are open as api.max_streams allows");
-        error.retry_after(Duration::from_secs(5))
-    })?;
     let filter = Filter {
         project: query.project,
         runs: query.runs,
         types: query.types,
         live_only: query.segment == SegmentChoice::Live,
     };
-    let slot = Slot::new(permit, Arc::clone(&state.metrics));
+    let slot = slots.take(&state.metrics)?;
     let ended = Box::pin(state.access.ended(caller));
     let listener = Listener::new(state.hub, state.draining, filter, after, slot).into_stream().take_until(ended);
     Ok(([("x-accel-buffering", "no")], Sse::new(listener)).into_response())
@@ -124,7 +131,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Error> {
 }
 
 /// Holds the place of one open stream, and counts it.
-struct Slot {
+pub(crate) struct Slot {
     _permit: OwnedSemaphorePermit,
     metrics: Arc<Metrics>,
 }
