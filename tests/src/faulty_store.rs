@@ -19,6 +19,7 @@ use gradwatch_store::{
     SketchBlockInfo, SketchExtent, SketchStream, SnapshotKey, StepQuery, StepRow, Store, StoreError, Token, TokenHash,
     TokenId, lineage::SegmentRange,
 };
+use tokio::sync::Semaphore;
 
 /// What happens to one call of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,9 @@ pub struct FaultyStore {
     inner: Arc<dyn Store>,
     commits: Mutex<VecDeque<Planned>>,
     calls: Mutex<VecDeque<Planned>>,
+    analyses: Mutex<VecDeque<Planned>>,
+    /// Commits of re-analyses that may still be made.
+    analysis_gate: Semaphore,
     poisoned: Mutex<HashSet<RunId>>,
     unavailable: Mutex<HashSet<RunId>>,
     poisonous_scalars: Mutex<HashSet<String>>,
@@ -64,6 +68,8 @@ impl FaultyStore {
             inner,
             commits: Mutex::default(),
             calls: Mutex::default(),
+            analyses: Mutex::default(),
+            analysis_gate: Semaphore::new(Semaphore::MAX_PERMITS),
             poisoned: Mutex::default(),
             unavailable: Mutex::default(),
             poisonous_scalars: Mutex::default(),
@@ -77,6 +83,21 @@ impl FaultyStore {
     pub fn plan(&self, commits: impl IntoIterator<Item = Planned>, calls: impl IntoIterator<Item = Planned>) {
         lock(&self.commits).extend(commits);
         lock(&self.calls).extend(calls);
+    }
+
+    /// Plans faults of commits of re-analyses.
+    pub fn plan_analyses(&self, commits: impl IntoIterator<Item = Planned>) {
+        lock(&self.analyses).extend(commits);
+    }
+
+    /// Lets re-analyses make no commit but those that are allowed.
+    pub fn hold_analyses(&self) {
+        self.analysis_gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Allows so many more.
+    pub fn allow_analysis_commits(&self, count: usize) {
+        self.analysis_gate.add_permits(count);
     }
 
     /// Refuses every commit that holds rows of a run.
@@ -381,7 +402,18 @@ impl Store for FaultyStore {
     }
 
     async fn commit_analysis(&self, commit: &AnalysisCommit) -> Result<bool, StoreError> {
-        self.call(self.inner.commit_analysis(commit)).await
+        self.analysis_gate.acquire().await.expect("the gate is never taken down").forget();
+        let result = async {
+            let result = self.inner.commit_analysis(commit).await;
+            if let Err(error @ (StoreError::UniqueViolation(_) | StoreError::Data(_))) = &result {
+                lock(&self.violations).push(error.to_string());
+            }
+            result
+        };
+        match self.next(&self.analyses) {
+            None => result.await,
+            Some(fault) => broken(fault, result).await,
+        }
     }
 
     async fn mark_analysis_deleting(&self, run_id: RunId, name: &str) -> Result<bool, StoreError> {

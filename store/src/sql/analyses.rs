@@ -117,7 +117,7 @@ fn analysis(row: &impl Columns) -> Result<Analysis, StoreError> {
 pub(super) async fn analyses(backend: &impl Backend, run_id: RunId) -> Result<Vec<Analysis>, StoreError> {
     let select = Statement::new(
         "SELECT analyses.* FROM analyses JOIN runs USING (run_id)
-         WHERE run_id = $1 AND NOT runs.deleting AND analyses.state <> 'deleting' ORDER BY name",
+         WHERE run_id = $1 AND NOT runs.deleting AND analyses.state <> 'deleting' ORDER BY analyses.name",
     );
     let rows = backend.session(Access::Single).await?.fetch_all(select.bind(run_id)).await?;
     rows.iter().map(analysis).collect()
@@ -126,7 +126,7 @@ pub(super) async fn analyses(backend: &impl Backend, run_id: RunId) -> Result<Ve
 pub(super) async fn find(backend: &impl Backend, run_id: RunId, name: &str) -> Result<Option<Analysis>, StoreError> {
     let select = Statement::new(
         "SELECT analyses.* FROM analyses JOIN runs USING (run_id)
-         WHERE run_id = $1 AND name = $2 AND NOT runs.deleting AND analyses.state <> 'deleting'",
+         WHERE run_id = $1 AND analyses.name = $2 AND NOT runs.deleting AND analyses.state <> 'deleting'",
     );
     let row = backend.session(Access::Single).await?.fetch_optional(select.bind(run_id).bind(name)).await?;
     row.as_ref().map(analysis).transpose()
