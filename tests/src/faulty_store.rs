@@ -402,7 +402,8 @@ impl Store for FaultyStore {
     }
 
     async fn commit_analysis(&self, commit: &AnalysisCommit) -> Result<bool, StoreError> {
-        self.analysis_gate.acquire().await.expect("the gate is never taken down").forget();
+        // Given back by a server that crashes in the middle.
+        let allowed = self.analysis_gate.acquire().await.expect("the gate is never taken down");
         let result = async {
             let result = self.inner.commit_analysis(commit).await;
             if let Err(error @ (StoreError::UniqueViolation(_) | StoreError::Data(_))) = &result {
@@ -410,10 +411,12 @@ impl Store for FaultyStore {
             }
             result
         };
-        match self.next(&self.analyses) {
+        let result = match self.next(&self.analyses) {
             None => result.await,
             Some(fault) => broken(fault, result).await,
-        }
+        };
+        allowed.forget();
+        result
     }
 
     async fn mark_analysis_deleting(&self, run_id: RunId, name: &str) -> Result<bool, StoreError> {

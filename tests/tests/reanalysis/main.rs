@@ -1,5 +1,6 @@
 //! Kept sketches, and readings computed again from them.
 
+mod command;
 mod computed;
 mod interrupted;
 mod kept;
