@@ -91,8 +91,8 @@ pub trait Store: Send + Sync + 'static {
     /// When the database fails.
     async fn kept_predictions(&self, run_id: RunId) -> Result<Vec<(u32, u64, String, u64)>, StoreError>;
 
-    /// What is kept of a run's windows: of each stream neighbouring blocks together, up to those with which an extent has
-    /// `rows_per_extent` rows; by group, kind, segment and step.
+    /// What is kept of a run's windows: of each stream neighbouring blocks together, up to `rows_per_extent` rows or one
+    /// block; by group, kind, segment and step.
     ///
     /// # Errors
     /// When the database fails.

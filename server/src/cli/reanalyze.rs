@@ -93,12 +93,8 @@ pub(super) fn run(args: &ReanalyzeArgs) -> Result<(), Failure> {
     };
     runtime()?.block_on(async {
         let mut signals = StopSignals::listen()?;
-        let begun = client.call::<Value>(
-            Method::POST,
-            &format!("/api/v1/runs/{}/reanalyze", args.run_id),
-            Some(&args.body()),
-        );
-        let begun = begun.await?;
+        let path = format!("/api/v1/runs/{}/reanalyze", args.run_id);
+        let begun = client.call::<Value>(Method::POST, &path, Some(&args.body())).await?;
         tokio::select! {
             ended = args.follow(&client, begun) => args.tell(&ended?),
             () = signals.wait() => {

@@ -25,7 +25,7 @@ use crate::{config::Config, pipeline::Pipeline};
 
 /// How long to wait for a store that does not answer.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LAST_RETRY: Duration = Duration::from_secs(30);
+const LAST_RETRY: Duration = Duration::from_secs(5);
 
 /// The re-analyses of this server.
 pub(crate) struct Reanalysis {

@@ -48,7 +48,7 @@ pub(super) async fn sketch_extents(
             codec::unsigned::<u64>(row, "payload_bytes")?,
         );
         let stream = stream(row)?;
-        match extents.last_mut().filter(|last| last.stream == stream && last.rows < rows_per_extent) {
+        match extents.last_mut().filter(|last| last.stream == stream && last.rows + rows <= rows_per_extent) {
             Some(last) => {
                 last.last_block = first_step;
                 last.rows += rows;

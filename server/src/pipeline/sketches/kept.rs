@@ -7,9 +7,9 @@ use gradwatch_store::{Kind, RunCommit, SketchExtent, SketchStream};
 use super::BLOCK_ROWS;
 
 /// The kept rows of a run, by group and kind over all segments: how many, and how long. Rows that stand together are deleted
-/// together: [`BLOCK_ROWS`] or somewhat more.
+/// together, [`BLOCK_ROWS`] at most.
 ///
-/// Invariant: of each group and kind the last `keep_rows` rows are kept, and fewer than another block before them; unless
+/// Invariant: of each group and kind the last `keep_rows` rows are kept, and fewer than [`BLOCK_ROWS`] before them; unless
 /// all of the run would take more than `limit_bytes`: then the oldest of the run make room. A deletion names the last block
 /// that goes and takes with it all that stand before, so that what a running analysis held back goes with a later one.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl KeptSketches {
         let of_group = self.streams.entry((stream.group.clone(), stream.kind)).or_default();
         of_group.rows += rows;
         let open = of_group.extents.range_mut((stream.segment, 0)..=(stream.segment, u64::MAX)).next_back();
-        match open.filter(|(_, last)| last.rows < u64::from(BLOCK_ROWS)) {
+        match open.filter(|(_, last)| last.rows + rows <= u64::from(BLOCK_ROWS)) {
             Some((_, last)) => {
                 last.last_block = last.last_block.max(first_step);
                 last.rows += rows;
