@@ -245,7 +245,7 @@ fn a_signal_ends_it_well() {
 #[test]
 fn every_command_explains_itself() {
     let dir = dir();
-    let commands: [(&[&str], &[&str]); 9] = [
+    let commands: [(&[&str], &[&str]); 10] = [
         (&[], &["serve", "demo", "import", "reanalyze", "token", "config", "--version"]),
         (&["serve"], &["--listen", "--data-dir", "--insecure", "--tls-cert", "--config", "GRADWATCH_CONFIG"]),
         (
