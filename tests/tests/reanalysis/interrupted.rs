@@ -10,7 +10,7 @@ use gradwatch_tests::{
 };
 use serde_json::json;
 
-use crate::support::{Made, STEPS, begin, done, path, readings};
+use crate::support::{Made, STEPS, begin, done, path, readings, until};
 
 on_both_backends!(
     a_server_that_ends_goes_on_from_the_last_commit,
@@ -55,7 +55,7 @@ async fn a_server_that_ends_goes_on_from_the_last_commit(backend: Backend) {
     // Each may make one commit more than it is allowed, in the middle of which it ends. There are five.
     for _ in 0..2 {
         store.allow_analysis_commits(1);
-        let stands = rest.until(&wide, "a commit", |it| it["rows_done"].as_u64() > Some(rows)).await;
+        let stands = until(&rest, &wide, "a commit", |it| it["rows_done"].as_u64() > Some(rows)).await;
         rows = stands["rows_done"].as_u64().expect("a number");
         assert_eq!(stands["state"], "running", "{stands}");
         server.crash().await;

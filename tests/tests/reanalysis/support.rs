@@ -1,9 +1,12 @@
 //! Runs to compute on, and what is said of analyses.
 
+use std::time::Duration;
+
 use gradwatch_client::Encoding;
-use gradwatch_tests::{Job, JobOptions, Offline, Rest, TENSOR, exact_sketches, random_walk, rows};
-use http::Method;
+use gradwatch_tests::{Job, JobOptions, Offline, PATIENCE, Rest, TENSOR, exact_sketches, random_walk, rows};
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 /// Steps of a made job: the change is behind the middle.
@@ -50,17 +53,51 @@ pub(crate) fn path(run_id: impl std::fmt::Display, name: &str) -> String {
     format!("/api/v1/runs/{run_id}/analyses/{name}")
 }
 
+/// A call that is made again while the store cannot answer: connections of a crashed server's runtime fail once each.
+async fn call(rest: &Rest, method: Method, path: &str, body: &str) -> (StatusCode, String) {
+    let calling = async {
+        loop {
+            let (status, answer) = rest.call(method.clone(), path, body).await;
+            if status != StatusCode::SERVICE_UNAVAILABLE {
+                return (status, answer);
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, calling).await.expect("a store that answers")
+}
+
+async fn get(rest: &Rest, path: &str) -> Value {
+    let (status, answer) = call(rest, Method::GET, path, "").await;
+    assert_eq!(status, StatusCode::OK, "GET {path}: {answer}");
+    serde_json::from_str(&answer).expect("JSON")
+}
+
+/// Waits until an analysis is so.
+pub(crate) async fn until(rest: &Rest, path: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+    let looking = async {
+        loop {
+            let analysis = get(rest, path).await;
+            if condition(&analysis) {
+                return analysis;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("{path} never showed {what}"))
+}
+
 /// Begins an analysis; answers it as it was said to be.
 pub(crate) async fn begin(rest: &Rest, run_id: impl std::fmt::Display, body: &Value) -> Value {
     let (status, answer) =
-        rest.call(Method::POST, &format!("/api/v1/runs/{run_id}/reanalyze"), &body.to_string()).await;
+        call(rest, Method::POST, &format!("/api/v1/runs/{run_id}/reanalyze"), &body.to_string()).await;
     assert_eq!(status, 201, "{answer}");
     serde_json::from_str(&answer).expect("JSON")
 }
 
 /// Waits until an analysis is done; answers it.
 pub(crate) async fn done(rest: &Rest, run_id: impl std::fmt::Display, name: &str) -> Value {
-    let analysis = rest.until(&path(run_id, name), "an end", |analysis| analysis["state"] != "running").await;
+    let analysis = until(rest, &path(run_id, name), "an end", |analysis| analysis["state"] != "running").await;
     assert_eq!((&analysis["state"], &analysis["message"]), (&json!("done"), &Value::Null), "{analysis}");
     assert_eq!(analysis["rows_done"], analysis["rows_total"], "{analysis}");
     analysis
@@ -75,5 +112,8 @@ pub(crate) async fn analyse(rest: &Rest, run_id: impl std::fmt::Display, body: V
 
 /// All readings of a stream in an analysis, of all segments.
 pub(crate) async fn readings(rest: &Rest, run_id: impl std::fmt::Display, analysis: &str, stream: &str) -> Vec<Value> {
-    rest.all(&format!("/api/v1/runs/{run_id}/readings/edge?segment=all&limit=1000&analysis={analysis}&{stream}")).await
+    let path = format!("/api/v1/runs/{run_id}/readings/edge?segment=all&limit=1000&analysis={analysis}&{stream}");
+    let mut page = get(rest, &path).await;
+    assert!(page["next_cursor"].is_null(), "{path}: more than a page");
+    std::mem::take(page["items"].as_array_mut().expect("items"))
 }
