@@ -14,11 +14,14 @@ use super::BLOCK_ROWS;
 /// that goes and takes with it all that stand before, so that what a running analysis held back goes with a later one.
 #[derive(Debug)]
 pub(crate) struct KeptSketches {
-    streams: HashMap<(String, Kind), Stream>,
+    streams: HashMap<GroupKind, Stream>,
     bytes: u64,
     keep_rows: u64,
     limit_bytes: u64,
 }
+
+/// Group and kind.
+type GroupKind = (String, Kind);
 
 #[derive(Debug, Default)]
 struct Stream {
@@ -102,8 +105,8 @@ impl KeptSketches {
     }
 
     /// The oldest rows of the run. Looked for only when the limit is passed, which one block at a time is.
-    fn oldest(&self) -> Option<((String, Kind), (u32, u64), Extent)> {
-        let first = |(key, of_group): (&(String, Kind), &Stream)| {
+    fn oldest(&self) -> Option<(GroupKind, (u32, u64), Extent)> {
+        let first = |(key, of_group): (&GroupKind, &Stream)| {
             let (at, extent) = of_group.extents.first_key_value()?;
             Some((*at, key.clone(), *extent))
         };
