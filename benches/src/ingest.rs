@@ -39,6 +39,9 @@ pub(crate) struct Ingest {
     /// d
     #[arg(long, default_value_t = 4_096)]
     dim: usize,
+    /// `keep_sketches` of the servers: sketches that are kept of each group; 0: none
+    #[arg(long, default_value_t = 512)]
+    keep_sketches: usize,
     /// Leave out those that are not named, such as `sqlite`
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -114,7 +117,11 @@ impl Ingest {
     async fn measure(&self, database: Option<&Database>, content: &Arc<Content>) -> Result<Vec<(usize, Sent, Value)>> {
         let data_dir = tempfile::tempdir()?;
         let server = match database {
-            Some(database) => Server::gradwatch(data_dir.path(), &database.settings()?)?,
+            Some(database) => {
+                let mut settings = database.settings()?;
+                settings.insert("GRADWATCH_KEEP_SKETCHES", self.keep_sketches.to_string());
+                Server::gradwatch(data_dir.path(), &settings)?
+            }
             None => Server::bare()?,
         };
         let mut watched = vec![("server", server.pid())];

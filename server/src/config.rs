@@ -51,6 +51,7 @@ pub struct Config {
     pub numeric_threads: usize,
     pub snapshot_threads: usize,
     pub memory_limit_bytes: usize,
+    pub keep_sketches: usize,
     pub log: Log,
     pub access: Access,
     pub limits: Limits,
@@ -106,6 +107,7 @@ pub struct Limits {
     pub max_layers: usize,
     pub max_backlog_bytes: u64,
     pub max_prediction_bytes: u64,
+    pub max_sketch_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ mod ingest;
 mod metrics;
 mod pipeline;
 mod readiness;
+mod reanalysis;
 mod recorder;
 mod retention;
 mod server;

@@ -1,4 +1,4 @@
-//! Deletes runs: those that someone asked to delete, and those older than the retention allows.
+//! Deletes runs: those that someone asked to delete, and those older than the retention allows. And re-analyses.
 
 use std::{sync::Arc, time::Duration};
 
@@ -58,6 +58,14 @@ pub(crate) async fn delete(store: &dyn Store, pipeline: &Pipeline, run_id: RunId
 }
 
 async fn purge(store: &dyn Store, draining: &CancellationToken) -> Result<(), StoreError> {
+    for (run_id, name) in store.deleting_analyses().await? {
+        while !draining.is_cancelled() {
+            if store.purge_analysis(run_id, &name, ROWS_AT_ONCE).await? {
+                tracing::info!(%run_id, name, "re-analysis deleted");
+                break;
+            }
+        }
+    }
     for run_id in store.deleting_runs().await? {
         while !draining.is_cancelled() {
             if store.purge(run_id, ROWS_AT_ONCE).await? {

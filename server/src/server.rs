@@ -14,6 +14,7 @@ use crate::{
     metrics::Metrics,
     pipeline::Pipeline,
     readiness::Readiness,
+    reanalysis::Reanalysis,
     recorder::{self, Hub, Recorder, StoreTrouble},
     retention,
     state::AppState,
@@ -125,7 +126,10 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
         Arc::clone(&trouble),
     )?);
     let draining = CancellationToken::new();
+    let reanalysis =
+        Arc::new(Reanalysis::new(Arc::clone(&config), Arc::clone(&store), Arc::clone(&pipeline), draining.clone()));
     let state = AppState {
+        reanalysis: Arc::clone(&reanalysis),
         config: Arc::clone(&config),
         access: Arc::new(Access::new(&config, Arc::clone(&store))),
         readiness: Arc::new(Readiness::new(Arc::clone(&store))),
@@ -151,6 +155,7 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
     let recorder = tokio::spawn(recorder.run(queue));
     let lost = pipeline.watch_lost(lost);
     adopt_unfinished(&state).await?;
+    reanalysis.adopt().await?;
     let connections = TaskTracker::new();
     let ends = http_server::Ends {
         draining: draining.clone(),
@@ -287,6 +292,7 @@ impl Parts {
             self.cut_off.cancel();
             self.connections.wait().await;
         }
+        self.state.reanalysis.drain().await;
         self.state.pipeline.drain().await;
         let _ = (&mut self.recorder).await;
         let _ = (&mut self.lost).await;

@@ -6,7 +6,8 @@ use gradwatch_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::Access, config::Config, metrics::Metrics, pipeline::Pipeline, readiness::Readiness, recorder::Hub,
+    access::Access, config::Config, metrics::Metrics, pipeline::Pipeline, readiness::Readiness, reanalysis::Reanalysis,
+    recorder::Hub,
 };
 
 /// Everything a handler needs; cheap to clone.
@@ -24,6 +25,8 @@ pub(crate) struct AppState {
     pub hub: Arc<Hub>,
     /// Where frames go.
     pub pipeline: Arc<Pipeline>,
+    /// Readings computed again.
+    pub reanalysis: Arc<Reanalysis>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the server starts to shut down: long-lived responses end themselves.

@@ -133,6 +133,8 @@ fn run_commit(number: u64, owner_epoch: u64, behind: u64, frames: u64) -> RunCom
         layer_readings: Vec::new(),
         predictions: Vec::new(),
         dropped_predictions: Vec::new(),
+        sketches: Vec::new(),
+        dropped_sketches: Vec::new(),
         patch: RunPatch {
             last_step: Some(behind + frames),
             last_seen_us: Some(behind as i64),

@@ -143,6 +143,10 @@ pub(crate) enum Bulk {
     InsertPredictions,
     /// Deletes predictions, where they are there.
     DeletePredictions,
+    /// Inserts blocks of sketches.
+    InsertSketchBlocks,
+    /// Deletes the blocks of a stream up to one of them, but for those that a running analysis reads.
+    DeleteSketchBlocks,
 }
 
 /// A constant text, or several put together, with its arguments `$1`, `$2`, ….

@@ -36,6 +36,9 @@ macro_rules! bulk_columns {
     (predictions) => {
         "run_id, segment, step, probe, \"values\", targets"
     };
+    (sketch_blocks) => {
+        "run_id, group_name, kind, segment, first_step, last_step, row_count, payload"
+    };
 }
 
 pub(crate) use bulk_columns;

@@ -19,11 +19,12 @@ use std::{path::Path, sync::Arc};
 
 pub use error::StoreError;
 pub use model::{
-    AttemptDeclaration, AttemptId, Encoding, Event, EventRow, FollowerKey, FollowerSnapshot, GroupSpec, Kind,
-    LIVE_ANALYSIS, LayerKey, LayerReadingAt, LayerReadingRow, LayerSpec, MarkMove, NonFinitePayload, OpenAttempt,
-    OpenedAttempt, OwnedRun, PendingSnapshot, PredictionRow, Reading, ReadingRow, Resumes, RollupRow, Run, RunCommit,
-    RunCounters, RunDeclaration, RunId, RunPatch, RunState, Scope, Segment, ShardMark, SnapshotKey, StepRow, StreamKey,
-    StreamSpec, TensorSpec, Token, TokenHash, TokenId,
+    Analysis, AnalysisCommit, AnalysisEnd, AnalysisPosition, AnalysisSpec, AnalysisState, AttemptDeclaration,
+    AttemptId, Encoding, Event, EventRow, FollowerKey, FollowerSnapshot, GroupSpec, Kind, LIVE_ANALYSIS, LayerKey,
+    LayerReadingAt, LayerReadingRow, LayerSpec, MarkMove, NewAnalysis, NonFinitePayload, OpenAttempt, OpenedAttempt,
+    OwnedRun, PendingSnapshot, PredictionRow, Reading, ReadingRow, Resumes, RollupRow, Run, RunCommit, RunCounters,
+    RunDeclaration, RunId, RunPatch, RunState, Scope, Segment, ShardMark, SketchBlock, SketchBlockInfo, SketchExtent,
+    SketchStream, SnapshotKey, StepRow, StreamKey, StreamSpec, TensorSpec, Token, TokenHash, TokenId,
 };
 pub use query::{
     EventQuery, LayerReadingQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, RunSort, SeriesMetric,

@@ -8,8 +8,9 @@ use crate::{
     error::StoreError,
     lineage::SegmentRange,
     model::{
-        Event, FollowerSnapshot, LayerReadingAt, OpenAttempt, OpenedAttempt, OwnedRun, PredictionRow, Reading, Run,
-        RunCommit, RunId, Segment, ShardMark, SnapshotKey, StepRow, Token, TokenHash, TokenId,
+        Analysis, AnalysisCommit, Event, FollowerSnapshot, LayerReadingAt, NewAnalysis, OpenAttempt, OpenedAttempt,
+        OwnedRun, PredictionRow, Reading, Run, RunCommit, RunId, Segment, ShardMark, SketchBlock, SketchBlockInfo,
+        SketchExtent, SketchStream, SnapshotKey, StepRow, Token, TokenHash, TokenId,
     },
     query::{
         EventQuery, LayerReadingQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, SeriesPoint, SeriesQuery,
@@ -89,6 +90,13 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the database fails.
     async fn kept_predictions(&self, run_id: RunId) -> Result<Vec<(u32, u64, String, u64)>, StoreError>;
+
+    /// What is kept of a run's windows: of each stream neighbouring blocks together, up to `rows_per_extent` rows or one
+    /// block; by group, kind, segment and step.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn sketch_extents(&self, run_id: RunId, rows_per_extent: u64) -> Result<Vec<SketchExtent>, StoreError>;
 
     /// The sequence of the last commit.
     ///
@@ -218,6 +226,75 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the database fails.
     async fn overview(&self, project: Option<&str>) -> Result<Overview, StoreError>;
+
+    // ----------------------------------------------------------------------------------------------- re-analyses
+
+    /// The blocks of a stream, oldest first, without their rows.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn sketch_index(&self, run_id: RunId, stream: &SketchStream) -> Result<Vec<SketchBlockInfo>, StoreError>;
+
+    /// The blocks of a stream whose first steps lie between two, both included, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn sketch_blocks(
+        &self,
+        run_id: RunId,
+        stream: &SketchStream,
+        first_steps: (u64, u64),
+    ) -> Result<Vec<SketchBlock>, StoreError>;
+
+    /// Begins an analysis: from here on no block that it reads is deleted until it has ended.
+    ///
+    /// # Errors
+    /// `UnknownRun`, `RunDeleting`; `Conflict` when the run has one of this name, or as many as it may, or keeps nothing
+    /// that could be read.
+    async fn create_analysis(&self, new: &NewAnalysis) -> Result<Analysis, StoreError>;
+
+    /// The analyses of a run, by name; without those that are being deleted.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn analyses(&self, run_id: RunId) -> Result<Vec<Analysis>, StoreError>;
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn analysis(&self, run_id: RunId, name: &str) -> Result<Option<Analysis>, StoreError>;
+
+    /// Those that are running, of all runs that are not being deleted.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn running_analyses(&self) -> Result<Vec<(RunId, String)>, StoreError>;
+
+    /// Stores what an analysis has computed, in ONE transaction with its progress; false, and nothing is stored, when it
+    /// does not stand where the commit says, or is running no longer.
+    ///
+    /// # Errors
+    /// When the database fails. After `Unavailable` the outcome is unknown: read where it stands.
+    async fn commit_analysis(&self, commit: &AnalysisCommit) -> Result<bool, StoreError>;
+
+    /// Ends an analysis, if it is running, and marks it for deletion; false when there is none of this name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn mark_analysis_deleting(&self, run_id: RunId, name: &str) -> Result<bool, StoreError>;
+
+    /// Those marked for deletion.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn deleting_analyses(&self) -> Result<Vec<(RunId, String)>, StoreError>;
+
+    /// Deletes at most `max_rows` rows of an analysis marked for deletion; true when nothing of it is left.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn purge_analysis(&self, run_id: RunId, name: &str, max_rows: usize) -> Result<bool, StoreError>;
 
     // --------------------------------------------------------------------------------------------------- access
 

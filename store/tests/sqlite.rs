@@ -86,6 +86,8 @@ fn commit(owner_epoch: u64, edge: EdgeReading) -> RunCommit {
         layer_readings: Vec::new(),
         predictions: Vec::new(),
         dropped_predictions: Vec::new(),
+        sketches: Vec::new(),
+        dropped_sketches: Vec::new(),
         patch: RunPatch::default(),
     }
 }

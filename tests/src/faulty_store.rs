@@ -13,9 +13,10 @@ use std::{
 
 use async_trait::async_trait;
 use gradwatch_store::{
-    Durability, Event, EventQuery, FollowerSnapshot, LayerReadingAt, LayerReadingQuery, OpenAttempt, OpenedAttempt,
-    Overview, OwnedRun, Page, PredictionRow, Reading, ReadingQuery, RollupPoint, Run, RunCommit, RunId, RunQuery,
-    Segment, SeriesPoint, SeriesQuery, ShardMark, SnapshotKey, StepQuery, StepRow, Store, StoreError, Token, TokenHash,
+    Analysis, AnalysisCommit, Durability, Event, EventQuery, FollowerSnapshot, LayerReadingAt, LayerReadingQuery,
+    NewAnalysis, OpenAttempt, OpenedAttempt, Overview, OwnedRun, Page, PredictionRow, Reading, ReadingQuery,
+    RollupPoint, Run, RunCommit, RunId, RunQuery, Segment, SeriesPoint, SeriesQuery, ShardMark, SketchBlock,
+    SketchBlockInfo, SketchExtent, SketchStream, SnapshotKey, StepQuery, StepRow, Store, StoreError, Token, TokenHash,
     TokenId, lineage::SegmentRange,
 };
 use tokio::sync::{Semaphore, watch};
@@ -49,6 +50,9 @@ pub struct FaultyStore {
     inner: Arc<dyn Store>,
     commits: Mutex<VecDeque<Planned>>,
     calls: Mutex<VecDeque<Planned>>,
+    analyses: Mutex<VecDeque<Planned>>,
+    /// Commits of re-analyses that may still be made.
+    analysis_gate: Semaphore,
     poisoned: Mutex<HashSet<RunId>>,
     unavailable: Mutex<HashSet<RunId>>,
     poisonous_scalars: Mutex<HashSet<String>>,
@@ -69,6 +73,8 @@ impl FaultyStore {
             inner,
             commits: Mutex::default(),
             calls: Mutex::default(),
+            analyses: Mutex::default(),
+            analysis_gate: Semaphore::new(Semaphore::MAX_PERMITS),
             poisoned: Mutex::default(),
             unavailable: Mutex::default(),
             poisonous_scalars: Mutex::default(),
@@ -100,6 +106,21 @@ impl FaultyStore {
     pub fn plan(&self, commits: impl IntoIterator<Item = Planned>, calls: impl IntoIterator<Item = Planned>) {
         lock(&self.commits).extend(commits);
         lock(&self.calls).extend(calls);
+    }
+
+    /// Plans faults of commits of re-analyses.
+    pub fn plan_analyses(&self, commits: impl IntoIterator<Item = Planned>) {
+        lock(&self.analyses).extend(commits);
+    }
+
+    /// Lets re-analyses make no commit but those that are allowed.
+    pub fn hold_analyses(&self) {
+        self.analysis_gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    /// Allows so many more.
+    pub fn allow_analysis_commits(&self, count: usize) {
+        self.analysis_gate.add_permits(count);
     }
 
     /// Refuses every commit that holds rows of a run.
@@ -389,6 +410,69 @@ impl Store for FaultyStore {
 
     async fn revoke_token(&self, token_id: TokenId, now_us: i64) -> Result<bool, StoreError> {
         self.inner.revoke_token(token_id, now_us).await
+    }
+
+    async fn sketch_extents(&self, run_id: RunId, rows_per_extent: u64) -> Result<Vec<SketchExtent>, StoreError> {
+        self.call(self.inner.sketch_extents(run_id, rows_per_extent)).await
+    }
+
+    async fn sketch_index(&self, run_id: RunId, stream: &SketchStream) -> Result<Vec<SketchBlockInfo>, StoreError> {
+        self.call(self.inner.sketch_index(run_id, stream)).await
+    }
+
+    async fn sketch_blocks(
+        &self,
+        run_id: RunId,
+        stream: &SketchStream,
+        first_steps: (u64, u64),
+    ) -> Result<Vec<SketchBlock>, StoreError> {
+        self.call(self.inner.sketch_blocks(run_id, stream, first_steps)).await
+    }
+
+    async fn create_analysis(&self, new: &NewAnalysis) -> Result<Analysis, StoreError> {
+        self.inner.create_analysis(new).await
+    }
+
+    async fn analyses(&self, run_id: RunId) -> Result<Vec<Analysis>, StoreError> {
+        self.inner.analyses(run_id).await
+    }
+
+    async fn analysis(&self, run_id: RunId, name: &str) -> Result<Option<Analysis>, StoreError> {
+        self.inner.analysis(run_id, name).await
+    }
+
+    async fn running_analyses(&self) -> Result<Vec<(RunId, String)>, StoreError> {
+        self.inner.running_analyses().await
+    }
+
+    async fn commit_analysis(&self, commit: &AnalysisCommit) -> Result<bool, StoreError> {
+        // Given back by a server that crashes in the middle.
+        let allowed = self.analysis_gate.acquire().await.expect("the gate is never taken down");
+        let result = async {
+            let result = self.inner.commit_analysis(commit).await;
+            if let Err(error @ (StoreError::UniqueViolation(_) | StoreError::Data(_))) = &result {
+                lock(&self.violations).push(error.to_string());
+            }
+            result
+        };
+        let result = match self.next(&self.analyses) {
+            None => result.await,
+            Some(fault) => broken(fault, result).await,
+        };
+        allowed.forget();
+        result
+    }
+
+    async fn mark_analysis_deleting(&self, run_id: RunId, name: &str) -> Result<bool, StoreError> {
+        self.inner.mark_analysis_deleting(run_id, name).await
+    }
+
+    async fn deleting_analyses(&self) -> Result<Vec<(RunId, String)>, StoreError> {
+        self.inner.deleting_analyses().await
+    }
+
+    async fn purge_analysis(&self, run_id: RunId, name: &str, max_rows: usize) -> Result<bool, StoreError> {
+        self.inner.purge_analysis(run_id, name, max_rows).await
     }
 
     async fn durability(&self) -> Result<Durability, StoreError> {

@@ -84,6 +84,16 @@ impl Job {
         self.run.submit(step, frame).expect("a valid frame");
     }
 
+    /// Waits until so many frames are settled.
+    pub async fn settled(&self, frames: u64) {
+        let settling = async {
+            while self.run.status().settled < frames {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(crate::PATIENCE, settling).await.expect("frames are settled");
+    }
+
     /// Closes without blocking the test's runtime; everything has to have been settled.
     pub async fn close(self) -> CloseReport {
         let report = self.close_lossy().await;

@@ -245,9 +245,13 @@ fn a_signal_ends_it_well() {
 #[test]
 fn every_command_explains_itself() {
     let dir = dir();
-    let commands: [(&[&str], &[&str]); 9] = [
-        (&[], &["serve", "demo", "import", "token", "config", "--version"]),
+    let commands: [(&[&str], &[&str]); 10] = [
+        (&[], &["serve", "demo", "import", "reanalyze", "token", "config", "--version"]),
         (&["serve"], &["--listen", "--data-dir", "--insecure", "--tls-cert", "--config", "GRADWATCH_CONFIG"]),
+        (
+            &["reanalyze"],
+            &["--name", "--window", "--position", "--bands", "--group", "--server", "GRADWATCH_SERVER", "--json"],
+        ),
         (&["token"], &["create", "list", "revoke"]),
         (&["token", "create"], &["--scope", "--project", "--server", "--token", "--ca-certificate", "--data-dir"]),
         (

@@ -87,8 +87,9 @@ async fn admit(state: &AppState, request: &Parts) -> Result<Option<Caller>, Refu
     if requirement::of(&request.method, path) == Some(Requirement::ReadAll) {
         caller.require_all_projects()?;
     }
-    // What a page of another origin may send without asking is never this.
-    if scope == Scope::Ingest && !is_grpc(&request.headers) {
+    // What a page of another origin may send without asking is never this. Calls of the REST API ask for JSON themselves.
+    let is_rpc = scope == Scope::Ingest && !path.starts_with("/api/");
+    if is_rpc && !is_grpc(&request.headers) {
         return Err(Error::invalid("content-type", "must be application/grpc").into());
     }
     caller.allowance().request()?;

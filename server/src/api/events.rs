@@ -102,7 +102,7 @@ pub(crate) struct EventFilter {
     window: Option<usize>,
     /// `live`.
     #[param(value_type = Option<String>, default = "live")]
-    #[expect(dead_code, reason = "checked on arrival; there is one analysis, and it records all events")]
+    #[expect(dead_code, reason = "checked on arrival; the live analysis records all events")]
     analysis: String,
     /// Only events recorded behind this `event_id`. Not together with `sort=-event_id`.
     #[param(value_type = Option<String>)]
@@ -119,7 +119,7 @@ impl FromParams for EventFilter {
             group: params.one("group")?,
             kind: params.parsed("kind")?,
             window: params.parsed("window")?,
-            analysis: selection::analysis(params)?,
+            analysis: selection::live_analysis(params)?,
             after: params.parsed("after")?,
             newest_first: match params.one("sort")?.as_deref() {
                 None | Some("event_id") => false,

@@ -120,6 +120,7 @@ mod tests {
             max_layers: 1,
             max_backlog_bytes: 1,
             max_prediction_bytes: 1,
+            max_sketch_bytes: 1,
         }
     }
 

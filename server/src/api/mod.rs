@@ -1,7 +1,8 @@
 //! REST, live streams and the pages about them. Handlers read what was committed; the only things they change are
-//! labels and whether a run exists. What only several runs tell together is computed on request (`fleet`).
+//! labels, whether a run exists, and its re-analyses. What only several runs tell together is computed on request (`fleet`).
 
 mod accept;
+mod analyses;
 mod cursor;
 mod docs;
 mod downsample;
@@ -68,6 +69,10 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/v1/runs/{run_id}/series", get(series::of_run))
         .route("/api/v1/runs/{run_id}/steps", get(steps::list))
         .route("/api/v1/runs/{run_id}/events", get(events::of_run))
+        .route("/api/v1/runs/{run_id}/reanalyze", post(analyses::create))
+        .route("/api/v1/runs/{run_id}/analyses", get(analyses::list))
+        .route("/api/v1/runs/{run_id}/analyses/{name}", get(analyses::get).delete(analyses::delete))
+        .route("/api/v1/runs/{run_id}/analyses/{name}/progress", get(analyses::follow))
         .route("/api/v1/series", get(series::of_runs))
         .route("/api/v1/events", get(events::of_all))
         .route("/api/v1/stream", get(stream::listen))

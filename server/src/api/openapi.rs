@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use super::{
-    events, fleet, groups, health,
+    analyses, events, fleet, groups, health,
     layer_message::LayerReadingMessage,
     layers,
     message::{ReadingMessage, RunMessage},
@@ -42,6 +42,11 @@ use crate::error::{ErrorCode, Problem};
         layers::list,
         segments::list,
         readings::list,
+        analyses::create,
+        analyses::list,
+        analyses::get,
+        analyses::delete,
+        analyses::follow,
         series::of_run,
         series::of_runs,
         steps::list,
@@ -65,6 +70,7 @@ use crate::error::{ErrorCode, Problem};
     tags(
         (name = "runs", description = "Training jobs and their attempts"),
         (name = "readings", description = "What was recorded, by step"),
+        (name = "analyses", description = "Readings computed again"),
         (name = "events", description = "What happened"),
         (name = "fleet", description = "What only several runs tell together"),
         (name = "tokens", description = "Who may do what"),

@@ -121,10 +121,10 @@ pub(crate) async fn list(
     if let Some(position) = paging.position::<StepPosition>()? {
         ranges = selection::behind(&ranges, &segments, position);
     }
-    let (store, limit) = (state.store, paging.limit);
+    let (store, limit) = (Arc::clone(&state.store), paging.limit);
     match instrument {
         Instrument::Edge => {
-            let stream = choice.resolve(&segments)?;
+            let stream = choice.resolve(&*state.store, run_id, &segments).await?;
             let query = ReadingQuery { run_id, analysis: choice.analysis, stream, ranges, limit };
             edge(store, query, &paging, format).await
         }

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use gradwatch_store::{
-    Kind, LIVE_ANALYSIS, Segment, StreamKey,
+    AnalysisSpec, Kind, LIVE_ANALYSIS, RunId, Segment, Store, StreamKey,
     lineage::{self, SegmentRange},
 };
 use utoipa::IntoParams;
@@ -117,10 +117,10 @@ pub(crate) struct StreamChoice {
     /// `update` or `gradient`.
     #[param(value_type = Option<String>, default = "update")]
     pub(crate) kind: Option<Kind>,
-    /// A window length; by default the first that the newest attempt declares.
+    /// A window length; by default the first that the newest attempt declares, or that the analysis has.
     #[param(value_type = Option<u64>)]
     pub(crate) window: Option<usize>,
-    /// `live`.
+    /// `live`, or the name of a re-analysis.
     #[param(value_type = Option<String>, default = "live")]
     pub(crate) analysis: String,
 }
@@ -131,18 +131,18 @@ impl FromParams for StreamChoice {
             group: params.one("group")?,
             kind: params.parsed("kind")?,
             window: params.parsed("window")?,
-            analysis: analysis(params)?,
+            analysis: params.one("analysis")?.unwrap_or_else(|| LIVE_ANALYSIS.to_owned()),
         })
     }
 }
 
-/// Claims `analysis`.
-pub(crate) fn analysis(params: &mut Params) -> Result<String, Error> {
+/// Claims `analysis` where there is no other than the live one.
+pub(crate) fn live_analysis(params: &mut Params) -> Result<String, Error> {
     let analysis = params.one("analysis")?.unwrap_or_else(|| LIVE_ANALYSIS.to_owned());
     if analysis == LIVE_ANALYSIS {
         Ok(analysis)
     } else {
-        Err(Error::invalid("analysis", format!("there is no analysis {analysis:?}; only {LIVE_ANALYSIS}")))
+        Err(Error::invalid("analysis", format!("only {LIVE_ANALYSIS}: re-analyses record no events")))
     }
 }
 
@@ -153,8 +153,37 @@ impl StreamChoice {
         given.into_iter().find(|(_, is_given)| *is_given).map(|(name, _)| name)
     }
 
-    /// The stream meant, among those that the run's attempts declare.
-    pub(crate) fn resolve(&self, segments: &[Segment]) -> Result<StreamKey, Error> {
+    /// The stream meant, among those that the run's attempts declare, or those that a re-analysis has.
+    pub(crate) async fn resolve(
+        &self,
+        store: &dyn Store,
+        run_id: RunId,
+        segments: &[Segment],
+    ) -> Result<StreamKey, Error> {
+        if self.analysis == LIVE_ANALYSIS {
+            return self.declared(segments, None);
+        }
+        let found = store.analysis(run_id, &self.analysis).await?;
+        let Some(analysis) = found else {
+            let analyses = store.analyses(run_id).await?;
+            let names: Vec<&str> = analyses.iter().map(|analysis| analysis.name.as_str()).collect();
+            let near = text::did_you_mean(&self.analysis, &names);
+            let message = format!("the run has no analysis {:?}{near}", self.analysis);
+            return Err(Error::invalid("analysis", message));
+        };
+        let spec = analysis.spec;
+        if let (Some(only), Some(kind)) = (spec.kind, self.kind)
+            && only != kind
+        {
+            return Err(Error::invalid("kind", format!("the analysis reads {}s only", only.as_str())));
+        }
+        let group = self.group.clone().or_else(|| spec.group.clone());
+        let choice = Self { group, kind: self.kind.or(spec.kind), ..self.clone() };
+        choice.declared(segments, Some(&spec))
+    }
+
+    /// As [`resolve`](Self::resolve); `of` is what the re-analysis has.
+    fn declared(&self, segments: &[Segment], of: Option<&AnalysisSpec>) -> Result<StreamKey, Error> {
         let newest = newest(segments).ok_or_else(|| Error::invalid("run_id", "the run has no attempt yet"))?;
         let specs = || segments.iter().map(|segment| &segment.spec);
         let group = match &self.group {
@@ -177,6 +206,19 @@ impl StreamChoice {
         let kind = self.kind.unwrap_or(Kind::Update);
         if !specs().any(|spec| spec.kinds.contains(&kind)) {
             return Err(Error::invalid("kind", format!("the run does not send {}s", kind.as_str())));
+        }
+        if let Some(only) = of.and_then(|of| of.group.as_ref()).filter(|only| **only != group) {
+            return Err(Error::invalid("group", format!("the analysis reads the group {only:?} only")));
+        }
+        if let Some(of) = of {
+            let window = match self.window {
+                Some(window) if !of.windows.contains(&window) => {
+                    return Err(Error::invalid("window", format!("the analysis has no window of {window} rows")));
+                }
+                // It has one or more.
+                window => window.or_else(|| of.windows.first().copied()).unwrap_or_default(),
+            };
+            return Ok(StreamKey { group, kind, window });
         }
         let window = match self.window {
             Some(window) if specs().any(|spec| spec.window_lengths.contains(&window)) => window,

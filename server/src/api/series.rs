@@ -1,7 +1,9 @@
 //! `series` and `runs/{run_id}/series`: values of metrics over steps, for charts.
 
 use axum::{Json, extract::State};
-use gradwatch_store::{RunId, Segment, SeriesMetric, SeriesQuery, Store, StreamKey, lineage::SegmentRange};
+use gradwatch_store::{
+    LIVE_ANALYSIS, RunId, Segment, SeriesMetric, SeriesQuery, Store, StreamKey, lineage::SegmentRange,
+};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -264,7 +266,7 @@ impl Question {
         let ranges = recorded(self.stretch.ranges(segments)?, segments);
         let (stored, stream) = match &metric.what {
             What::Edge(short) => {
-                let stream = self.choice.resolve(segments)?;
+                let stream = self.choice.resolve(store, run_id, segments).await?;
                 let StreamKey { group, kind, window } = stream.clone();
                 (view.group, view.kind, view.window) = (Some(group), Some(kind.as_str()), Some(window));
                 (SeriesMetric::Edge(short), Some(stream))
@@ -277,7 +279,9 @@ impl Question {
             What::Scalar(name) => (SeriesMetric::Scalar(name.clone()), None),
         };
         let steps = span(&ranges, segments);
-        let query = SeriesQuery { run_id, analysis: view.analysis.clone(), metric: stored, stream, ranges };
+        // What is in no window is what it is in every analysis.
+        let analysis = if stream.is_some() { view.analysis.as_str() } else { LIVE_ANALYSIS };
+        let query = SeriesQuery { run_id, analysis: analysis.to_owned(), metric: stored, stream, ranges };
         let (bucket_steps, buckets) = buckets(store, query, metric, steps, self.series.max_points).await?;
         view.bucket_steps = bucket_steps;
         view.points = buckets.into_iter().map(PointView::from).collect();

@@ -42,9 +42,9 @@ const RECONNECT: Duration = Duration::from_secs(2);
 pub(crate) struct Slots(pub(crate) Arc<Semaphore>);
 
 impl Slots {
-    /// A place for one more stream.
-    pub(super) fn take(self, metrics: &Arc<Metrics>) -> Result<Slot, Error> {
-        let permit = self.0.try_acquire_owned().map_err(|_| {
+    /// Takes the place of one more stream.
+    pub(super) fn take(&self, metrics: &Arc<Metrics>) -> Result<Slot, Error> {
+        let permit = Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
             let error = Error::new(ErrorCode::ResourceExhausted, "as many streams are open as api.max_streams allows");
             error.retry_after(Duration::from_secs(5))
         })?;

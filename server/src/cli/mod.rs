@@ -3,6 +3,7 @@
 mod config;
 mod demo;
 mod import;
+mod reanalyze;
 mod remote;
 mod serve;
 mod token;
@@ -38,6 +39,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Make a run of checkpoint files
     Import(import::ImportArgs),
+    /// Compute readings of a run again, with other windows
+    Reanalyze(reanalyze::ReanalyzeArgs),
     /// Make, list and revoke tokens, in the data directory or through a running server
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -86,6 +89,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Reanalyze(args) => reanalyze::run(&args),
         Command::Token(command) => token::run(&command),
         Command::Config(command) => config::run(&command),
     };

@@ -40,7 +40,7 @@ pub(super) fn open_attempt(
     }
     let instruments = config.instruments_of(&request.project).map_err(Error::internal)?;
     let spec = stream_spec(spec, limits, &instruments)?;
-    step_memory(&spec, request.shard_count, config.memory_limit_bytes)?;
+    step_memory(&spec, request.shard_count, config)?;
     Ok(OpenAttempt {
         run: run_declaration(run, limits)?,
         attempt: AttemptDeclaration {
@@ -239,14 +239,17 @@ fn window_memory(spec: &StreamSpec, limits: &Limits) -> Result<(), Error> {
 
 /// A step waits until every shard has brought its frame. Where those could not wait all at once the step could never be
 /// settled: refused with the product named.
-fn step_memory(spec: &StreamSpec, shard_count: u32, memory_limit_bytes: usize) -> Result<(), Error> {
+fn step_memory(spec: &StreamSpec, shard_count: u32, config: &Config) -> Result<(), Error> {
     let value_bytes = match spec.encoding {
         Encoding::F32 => 4,
         Encoding::F16 => 2,
     };
+    // As it came, and as it is kept.
+    let copies = if config.keep_sketches > 0 { 2 } else { 1 };
     let payloads = spec.groups.len() * spec.kinds.len();
-    let frame_bytes = payloads * (spec.sketch_dim * value_bytes + spec.window_lengths.len() * ROW_BYTES) + ROW_BYTES;
-    let (bytes, limit) = (frame_bytes * shard_count as usize, memory_limit_bytes / 2);
+    let frame_bytes =
+        payloads * (copies * spec.sketch_dim * value_bytes + spec.window_lengths.len() * ROW_BYTES) + ROW_BYTES;
+    let (bytes, limit) = (frame_bytes * shard_count as usize, config.memory_limit_bytes / 2);
     // One shard waits for no other.
     if shard_count == 1 || bytes <= limit {
         return Ok(());

@@ -187,8 +187,12 @@ impl Session<'_> {
         let (mut items, mut bytes) = (Vec::new(), 0);
         for frame in batch.frames {
             // Snapshots and predictions are copied out of the message, which stays as long as any frame of it does.
-            let copied: usize = frame.snapshots.iter().map(prost::Message::encoded_len).sum::<usize>()
+            let mut copied: usize = frame.snapshots.iter().map(prost::Message::encoded_len).sum::<usize>()
                 + frame.predictions.iter().map(prost::Message::encoded_len).sum::<usize>();
+            // So are sketches that are kept, which are no longer than their parts together.
+            if self.state.config.keep_sketches > 0 {
+                copied += frame.payloads.iter().map(prost::Message::encoded_len).sum::<usize>();
+            }
             let rows = 1 + frame.payloads.len() * windows + frame.snapshots.len() + frame.predictions.len();
             let frame_bytes = prost::Message::encoded_len(&frame) + copied + ROW_BYTES * rows;
             if !items.is_empty() && bytes + frame_bytes > self.share.part_bytes() {

@@ -19,6 +19,7 @@ use super::{
     liveness::Pulse,
     load,
     owner::{OwnerParts, RunOwner},
+    sketches::{BLOCK_ROWS, KeptSketches},
     snapshots::{Backlog, KeptPredictions},
     work::Work,
 };
@@ -164,7 +165,9 @@ impl Actor {
         let rhythm = load::rhythm(store.as_ref(), self.run_id, &segments).await?;
         let snapshots = store.pending_snapshots(self.run_id).await?;
         let predictions = store.kept_predictions(self.run_id).await?;
-        let limits = &self.shared.config.limits;
+        let sketches = store.sketch_extents(self.run_id, BLOCK_ROWS.into()).await?;
+        let config = &self.shared.config;
+        let limits = &config.limits;
         let metrics = &self.shared.metrics;
         let began_us = clock::now_us();
         Ok(RunOwner::new(OwnerParts {
@@ -176,6 +179,7 @@ impl Actor {
             pulse: Pulse::new(began_us, &rhythm),
             backlog: Backlog::new(snapshots, limits.max_backlog_bytes, Arc::clone(metrics)),
             predictions: KeptPredictions::new(predictions, limits.max_prediction_bytes),
+            sketches: KeptSketches::new(sketches, config.keep_sketches, limits.max_sketch_bytes),
             metrics: Arc::clone(metrics),
             liveness: self.shared.config.liveness.clone(),
         }))

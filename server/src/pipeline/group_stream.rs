@@ -116,6 +116,16 @@ impl GroupStream {
         self.began_by_itself || self.places.len() == self.rows_kept
     }
 
+    /// The row that entered last, as it entered.
+    pub(crate) fn newest(&self) -> &[f32] {
+        &self.scratch
+    }
+
+    /// Whether that row was the first of its window.
+    pub(crate) fn began_with_newest(&self) -> bool {
+        self.edge.rows() == 1
+    }
+
     /// Starts the window again because the rows themselves say so.
     pub(crate) fn restart(&mut self) {
         self.forget();

@@ -19,6 +19,7 @@ mod owner;
 mod pool;
 mod rollup;
 mod segment;
+mod sketches;
 mod snapshots;
 mod work;
 
@@ -38,6 +39,8 @@ pub(crate) use budget::{Budget, Permit, Share};
 pub(crate) use command::{StreamOpen, StreamOpened};
 pub(crate) use frame::{Body, Frame, Item, LayerSnapshot, Payload, Prediction, Rejection, TermsOf};
 pub(crate) use mark::{Mark, Settled};
+pub(crate) use rollup::EdgeRollups;
+pub(crate) use sketches::{KeptRow, UnreadableRows, decode_rows};
 
 use self::{actor::Actor, command::Command, pool::NumericPool, work::Work};
 use crate::{

@@ -19,6 +19,7 @@ use super::{
     held::{Connection, Finish, Held, Link},
     liveness::Pulse,
     segment::{SegmentOwner, Shard, ShardEvent, Taken, Turn},
+    sketches::KeptSketches,
     snapshots::{Backlog, KeptPredictions, LayerFollower},
     work::{StreamId, Work},
 };
@@ -64,6 +65,7 @@ pub(crate) struct RunOwner {
     /// Of the steps of the readings of layers in the commit in the making, in their order.
     layer_wall_times: Vec<Option<i64>>,
     predictions: KeptPredictions,
+    sketches: KeptSketches,
     metrics: Arc<Metrics>,
     liveness: Liveness,
 }
@@ -79,6 +81,7 @@ pub(crate) struct OwnerParts {
     pub(crate) pulse: Pulse,
     pub(crate) backlog: Backlog,
     pub(crate) predictions: KeptPredictions,
+    pub(crate) sketches: KeptSketches,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) liveness: Liveness,
 }
@@ -107,6 +110,7 @@ impl RunOwner {
             layer_followers: HashMap::new(),
             layer_wall_times: Vec::new(),
             predictions: parts.predictions,
+            sketches: parts.sketches,
             metrics: parts.metrics,
             liveness: parts.liveness,
         };

@@ -28,7 +28,7 @@ use crate::{
 
 /// Rows in one transaction: enough to make its cost per row small, few enough that an ack does not wait for long.
 const MAX_ROWS: usize = 8_192;
-/// Bytes of snapshots that take about as long to write as a row.
+/// Bytes of snapshots and sketches that take about as long to write as a row.
 const PAYLOAD_BYTES_A_ROW: usize = 4_096;
 /// Commits that follow each other begin at least this far apart. Each run's newest pages are written by every commit that
 /// has a row of it, so that commits of a few rows each would cost many times the CPU and disk of one commit of all of
@@ -406,7 +406,8 @@ impl Batch {
 }
 
 fn row_count(commit: &RunCommit) -> usize {
-    let payload_bytes: usize = commit.snapshots.iter().map(|snapshot| snapshot.payload.len()).sum();
+    let payload_bytes: usize = commit.snapshots.iter().map(|snapshot| snapshot.payload.len()).sum::<usize>()
+        + commit.sketches.iter().map(|block| block.payload.len()).sum::<usize>();
     let layers = commit.snapshots.len() + commit.layer_readings.len() + commit.predictions.len();
     let rows = commit.steps.len() + commit.readings.len() + commit.events.len() + layers + 1;
     rows + payload_bytes / PAYLOAD_BYTES_A_ROW
@@ -440,6 +441,8 @@ fn merge(commit: &mut RunCommit, later: RunCommit) {
         layer_readings,
         predictions,
         dropped_predictions,
+        sketches,
+        dropped_sketches,
         patch,
     } = later;
     commit.commit_number = commit_number;
@@ -467,6 +470,8 @@ fn merge(commit: &mut RunCommit, later: RunCommit) {
     commit.layer_readings.extend(layer_readings);
     commit.predictions.extend(predictions);
     commit.dropped_predictions.extend(dropped_predictions);
+    commit.sketches.extend(sketches);
+    commit.dropped_sketches.extend(dropped_sketches);
     commit.patch.state = patch.state.or(commit.patch.state);
     commit.patch.regime = patch.regime.or(commit.patch.regime);
     commit.patch.last_step = patch.last_step.or(commit.patch.last_step);

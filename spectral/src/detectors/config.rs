@@ -1,5 +1,7 @@
 //! Thresholds of the detectors. The defaults are ours, not a source's.
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::layer_config::{CountChangeConfig, ExponentShiftConfig, ShiftConfig};
@@ -47,6 +49,26 @@ pub enum Bands {
     /// A0 against fixed bands, the reading of the paper. Stationary noise then reads `forgetting` for ever: never a
     /// default.
     Absolute,
+}
+
+impl Bands {
+    /// `adaptive` or `absolute`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Adaptive => "adaptive",
+            Self::Absolute => "absolute",
+        }
+    }
+}
+
+impl FromStr for Bands {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = [Self::Adaptive, Self::Absolute].into_iter().find(|bands| bands.as_str() == text);
+        found.ok_or_else(|| format!("unknown bands {text:?}; one of adaptive, absolute"))
+    }
 }
 
 /// Thresholds of `edge.regime`. With x = ln dk, m and s the median and 1.4826·MAD of the plateau's past and

@@ -1,7 +1,7 @@
 //! From dot products to a reading.
 
 use super::noise::{bbp_ratio, noise_edge, noise_edge_mean};
-use super::position::{positions, ratio};
+use super::position::{PositionRule, positions, ratio};
 use super::spectrum::{FOLLOWED_MODES, Solver, Spectrum};
 use super::{EdgeParams, EdgeReading};
 
@@ -15,13 +15,19 @@ const UNRESOLVED_GAP: f64 = 1e-6;
 #[derive(Debug)]
 pub(super) struct Instrument {
     params: EdgeParams,
+    rule: PositionRule,
     solver: Solver,
     previous: Option<Spectrum>,
 }
 
 impl Instrument {
     pub(super) fn new(params: EdgeParams) -> Self {
-        Self { params, solver: Solver::new(params.window), previous: None }
+        Self { params, rule: PositionRule::default(), solver: Solver::new(params.window), previous: None }
+    }
+
+    /// k* is to be found by another rule.
+    pub(super) fn set_rule(&mut self, rule: PositionRule) {
+        self.rule = rule;
     }
 
     /// To be called whenever a row entered (or all left) without a reading.
@@ -53,7 +59,7 @@ impl Instrument {
         };
         reading.sigma = Some(spectrum.sigma.clone());
         if spectrum.modes > 0 {
-            describe_spectrum(&mut reading, &spectrum, &self.params);
+            describe_spectrum(&mut reading, &spectrum, &self.params, self.rule);
             if let Some(previous) = &previous {
                 describe_change(&mut reading, previous, &spectrum, learning_rate, &dot);
             }
@@ -77,13 +83,13 @@ fn drift(window: usize, dot: &impl Fn(usize, usize) -> f64) -> Option<f64> {
 }
 
 /// Everything that needs only the present window.
-fn describe_spectrum(reading: &mut EdgeReading, spectrum: &Spectrum, params: &EdgeParams) {
+fn describe_spectrum(reading: &mut EdgeReading, spectrum: &Spectrum, params: &EdgeParams, rule: PositionRule) {
     let Spectrum { lambda, sigma, modes, .. } = spectrum;
     let edge = noise_edge(lambda, params.parameter_count);
     let edge_mean = noise_edge_mean(lambda, params.parameter_count, params.sketch_dim);
     let found = positions(sigma, lambda, edge, edge_mean);
     reading.modes = Some(*modes as u32);
-    reading.position = found.mass;
+    reading.position = found.by(rule);
     reading.position_plain = found.plain;
     reading.position_edge = found.edge;
     reading.position_edge_published = found.edge_published;
@@ -93,7 +99,7 @@ fn describe_spectrum(reading: &mut EdgeReading, spectrum: &Spectrum, params: &Ed
     reading.ratio_1 = ratio(sigma, 1);
     reading.ratio_2 = ratio(sigma, 2);
     reading.ratio_3 = ratio(sigma, 3);
-    if let Some(k) = found.mass {
+    if let Some(k) = reading.position {
         let k = k as usize;
         reading.ratio = ratio(sigma, k);
         reading.gap = Some(sigma[k - 1] - sigma[k]);

@@ -19,6 +19,7 @@ mod terms;
 
 pub(crate) use gap_flow::GapFlow;
 pub use offline::{edge_readings, edge_readings_from_dots};
+pub use position::PositionRule;
 pub(crate) use position::mass_score;
 pub use reading::EdgeReading;
 pub(crate) use spectrum::power_of_two_below;

@@ -1,5 +1,45 @@
 //! Where the spectrum breaks: the four rules for k*.
 
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Which rule says where the spectrum breaks: k*, on which `ratio`, `gap`, `instability`, `dk`, `adiabatic` and the gap
+/// flow rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PositionRule {
+    /// The largest (sigma_j / Σ sigma)·(sigma_j / sigma_{j+1}) \[source's code\].
+    #[default]
+    Mass,
+    /// The largest sigma_j / sigma_{j+1}.
+    Plain,
+    /// The same among the modes above the mean noise edge.
+    Edge,
+}
+
+impl PositionRule {
+    /// `mass`, `plain` or `edge`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mass => "mass",
+            Self::Plain => "plain",
+            Self::Edge => "edge",
+        }
+    }
+}
+
+impl FromStr for PositionRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Mass, Self::Plain, Self::Edge];
+        let found = all.into_iter().find(|rule| rule.as_str() == text);
+        found.ok_or_else(|| format!("unknown position rule {text:?}; one of mass, plain, edge"))
+    }
+}
+
 /// k* by every rule, 1-based; none where the rule has no candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Positions {
@@ -7,6 +47,17 @@ pub(super) struct Positions {
     pub(super) plain: Option<u32>,
     pub(super) edge: Option<u32>,
     pub(super) edge_published: Option<u32>,
+}
+
+impl Positions {
+    /// k* by one of the rules.
+    pub(super) fn by(&self, rule: PositionRule) -> Option<u32> {
+        match rule {
+            PositionRule::Mass => self.mass,
+            PositionRule::Plain => self.plain,
+            PositionRule::Edge => self.edge,
+        }
+    }
 }
 
 /// sigma_j / sigma_{j+1}, j 1-based; none when sigma_{j+1} is 0 or there is none.

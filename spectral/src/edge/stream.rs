@@ -1,7 +1,7 @@
 //! The edge instrument over a live stream of rows.
 
 use super::instrument::Instrument;
-use super::{EdgeParams, EdgeReading};
+use super::{EdgeParams, EdgeReading, PositionRule};
 use crate::window::{Window, WindowError};
 
 /// Readings of one (attempt, group, kind), for several window lengths over one ring of rows.
@@ -30,6 +30,13 @@ impl EdgeStream {
         let instruments =
             lengths.iter().map(|&window| Instrument::new(EdgeParams { window, parameter_count, sketch_dim })).collect();
         Ok(Self { window, instruments })
+    }
+
+    /// The same, with k* found by another rule than `mass`.
+    #[must_use]
+    pub fn with_position_rule(mut self, rule: PositionRule) -> Self {
+        self.instruments.iter_mut().for_each(|instrument| instrument.set_rule(rule));
+        self
     }
 
     /// Forgets all rows: the next one starts a new, warming window.

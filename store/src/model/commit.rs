@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     run::{RunCounters, RunId, RunState},
     segment::{Kind, LayerKey},
+    sketch::{SketchBlock, SketchStream},
 };
 
 /// The analysis that follows the stream. Others are named by whoever asks for a re-analysis.
@@ -291,6 +292,11 @@ pub struct RunCommit {
     pub predictions: Vec<PredictionRow>,
     /// (segment, step, probe) of predictions that are kept no longer.
     pub dropped_predictions: Vec<(u32, u64, String)>,
+    /// Rows of windows, to be kept.
+    pub sketches: Vec<SketchBlock>,
+    /// Of each stream: its blocks up to the one that begins at this step, and those of earlier segments, are kept no longer
+    /// than a running analysis needs them.
+    pub dropped_sketches: Vec<(SketchStream, u64)>,
     /// Changes to the run itself.
     pub patch: RunPatch,
 }
@@ -315,6 +321,8 @@ impl RunCommit {
             layer_readings: Vec::new(),
             predictions: Vec::new(),
             dropped_predictions: Vec::new(),
+            sketches: Vec::new(),
+            dropped_sketches: Vec::new(),
             patch: RunPatch::default(),
         }
     }

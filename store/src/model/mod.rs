@@ -1,10 +1,13 @@
 //! The nouns of the domain, as the store takes and gives them.
 
+mod analysis;
 mod commit;
 mod run;
 mod segment;
+mod sketch;
 mod token;
 
+pub use analysis::{Analysis, AnalysisCommit, AnalysisEnd, AnalysisPosition, AnalysisSpec, AnalysisState, NewAnalysis};
 pub use commit::{
     Event, EventRow, FollowerKey, FollowerSnapshot, LIVE_ANALYSIS, LayerReadingAt, LayerReadingRow, MarkMove,
     NonFinitePayload, PendingSnapshot, PredictionRow, Reading, ReadingRow, RollupRow, RunCommit, RunPatch, SnapshotKey,
@@ -15,4 +18,5 @@ pub use segment::{
     AttemptDeclaration, AttemptId, Encoding, GroupSpec, Kind, LayerKey, LayerSpec, OpenAttempt, OpenedAttempt,
     OwnedRun, Resumes, Segment, ShardMark, StreamSpec, TensorSpec,
 };
+pub use sketch::{SketchBlock, SketchBlockInfo, SketchExtent, SketchStream};
 pub use token::{Scope, Token, TokenHash, TokenId};

@@ -28,6 +28,8 @@ pub(super) fn text(bulk: Bulk) -> &'static str {
         }
         Bulk::InsertPredictions => INSERT_PREDICTIONS,
         Bulk::DeletePredictions => DELETE_PREDICTIONS,
+        Bulk::InsertSketchBlocks => INSERT_SKETCH_BLOCKS,
+        Bulk::DeleteSketchBlocks => DELETE_SKETCH_BLOCKS,
     }
 }
 
@@ -146,3 +148,18 @@ const DELETE_PREDICTIONS: &str = "
     USING unnest($1, $2, $3, $4) AS dropped (run_id, segment, step, probe)
     WHERE old.run_id = dropped.run_id AND old.segment = dropped.segment AND old.step = dropped.step
       AND old.probe = dropped.probe";
+
+const INSERT_SKETCH_BLOCKS: &str = concat!(
+    "INSERT INTO sketch_blocks (",
+    bulk_columns!(sketch_blocks),
+    ") SELECT * FROM unnest(
+         $1, $2, $3, $4, $5, $6, $7, $8)"
+);
+
+const DELETE_SKETCH_BLOCKS: &str = "
+    DELETE FROM sketch_blocks AS kept
+    USING unnest($1, $2, $3, $4, $5) AS old (run_id, group_name, kind, segment, first_step)
+    WHERE kept.run_id = old.run_id AND kept.group_name = old.group_name AND kept.kind = old.kind
+      AND (kept.segment, kept.first_step) <= (old.segment, old.first_step)
+      AND NOT EXISTS (SELECT 1 FROM analyses WHERE analyses.run_id = kept.run_id AND analyses.state = 'running'
+                                               AND kept.first_step <= analyses.pinned_to_step)";

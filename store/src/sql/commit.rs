@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::{events, layer_readings, predictions, readings, rollups, rows, snapshots, steps};
+use super::{events, layer_readings, predictions, readings, rollups, rows, sketches, snapshots, steps};
 use crate::{
     backend::{Access, Backend, Bulk, Columns, Session, Statement, Values},
     codec::{self, to_i64},
@@ -43,6 +43,7 @@ pub(super) async fn commit<B: Backend>(backend: &B, runs: &[RunCommit]) -> Resul
     .await?;
     put_layers(&mut tx, runs).await?;
     put_predictions(&mut tx, runs).await?;
+    put_sketches(&mut tx, runs).await?;
     tx.commit().await?;
     Ok((commit_seq, event_ids))
 }
@@ -142,7 +143,8 @@ async fn segments_exist(tx: &mut impl Session, runs: &[RunCommit]) -> Result<(),
         let snapshots = run.snapshots.iter().map(|row| row.key.segment);
         let layer_readings = run.layer_readings.iter().map(|row| row.segment);
         let predictions = run.predictions.iter().map(|row| row.segment);
-        let of_layers = snapshots.chain(layer_readings).chain(predictions);
+        let sketches = run.sketches.iter().map(|block| block.stream.segment);
+        let of_layers = snapshots.chain(layer_readings).chain(predictions).chain(sketches);
         let unmarked = steps.chain(readings).chain(rollups).chain(of_layers).filter(|segment| !marked(segment));
         wanted.extend(unmarked.map(|segment| (run.run_id, segment)));
     }
@@ -221,6 +223,17 @@ async fn put_predictions(tx: &mut impl Session, runs: &[RunCommit]) -> Result<()
     }
     let dropped = gather(runs, |run| &run.dropped_predictions);
     tx.bulk(Bulk::DeletePredictions, &dropped, predictions::encode_dropped).await?;
+    Ok(())
+}
+
+/// What is put comes before what is deleted, because one commit may hold both.
+async fn put_sketches(tx: &mut impl Session, runs: &[RunCommit]) -> Result<(), StoreError> {
+    let blocks = gather(runs, |run| &run.sketches);
+    for chunk in by_bytes(&blocks, |(_, block)| block.payload.len()) {
+        tx.bulk(Bulk::InsertSketchBlocks, chunk, sketches::encode).await?;
+    }
+    let dropped = gather(runs, |run| &run.dropped_sketches);
+    tx.bulk(Bulk::DeleteSketchBlocks, &dropped, sketches::encode_dropped).await?;
     Ok(())
 }
 

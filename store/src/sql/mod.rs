@@ -1,5 +1,6 @@
 //! Everything that is SQL in both dialects, once; see [`crate::backend`] for what differs.
 
+mod analyses;
 mod attempt;
 mod changes;
 mod commit;
@@ -14,6 +15,7 @@ mod rollups;
 mod rows;
 mod runs;
 mod series;
+mod sketches;
 mod snapshots;
 mod steps;
 mod tokens;
@@ -27,8 +29,9 @@ use crate::{
     error::StoreError,
     lineage::SegmentRange,
     model::{
-        Event, FollowerSnapshot, LayerReadingAt, OpenAttempt, OpenedAttempt, OwnedRun, PredictionRow, Reading, Run,
-        RunCommit, RunId, Segment, ShardMark, SnapshotKey, StepRow, Token, TokenHash, TokenId,
+        Analysis, AnalysisCommit, AnalysisState, Event, FollowerSnapshot, LayerReadingAt, NewAnalysis, OpenAttempt,
+        OpenedAttempt, OwnedRun, PredictionRow, Reading, Run, RunCommit, RunId, Segment, ShardMark, SketchBlock,
+        SketchBlockInfo, SketchExtent, SketchStream, SnapshotKey, StepRow, Token, TokenHash, TokenId,
     },
     query::{
         EventQuery, LayerReadingQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, SeriesMetric, SeriesPoint,
@@ -73,6 +76,10 @@ impl<B: Backend> Store for B {
 
     async fn kept_predictions(&self, run_id: RunId) -> Result<Vec<(u32, u64, String, u64)>, StoreError> {
         predictions::kept_predictions(self, run_id).await
+    }
+
+    async fn sketch_extents(&self, run_id: RunId, rows_per_extent: u64) -> Result<Vec<SketchExtent>, StoreError> {
+        sketches::sketch_extents(self, run_id, rows_per_extent).await
     }
 
     async fn last_commit_seq(&self) -> Result<u64, StoreError> {
@@ -162,6 +169,51 @@ impl<B: Backend> Store for B {
 
     async fn overview(&self, project: Option<&str>) -> Result<Overview, StoreError> {
         overview::overview(self, project).await
+    }
+
+    async fn sketch_index(&self, run_id: RunId, stream: &SketchStream) -> Result<Vec<SketchBlockInfo>, StoreError> {
+        sketches::sketch_index(self, run_id, stream).await
+    }
+
+    async fn sketch_blocks(
+        &self,
+        run_id: RunId,
+        stream: &SketchStream,
+        first_steps: (u64, u64),
+    ) -> Result<Vec<SketchBlock>, StoreError> {
+        sketches::sketch_blocks(self, run_id, stream, first_steps).await
+    }
+
+    async fn create_analysis(&self, new: &NewAnalysis) -> Result<Analysis, StoreError> {
+        analyses::create_analysis(self, new).await
+    }
+
+    async fn analyses(&self, run_id: RunId) -> Result<Vec<Analysis>, StoreError> {
+        analyses::analyses(self, run_id).await
+    }
+
+    async fn analysis(&self, run_id: RunId, name: &str) -> Result<Option<Analysis>, StoreError> {
+        analyses::find(self, run_id, name).await
+    }
+
+    async fn running_analyses(&self) -> Result<Vec<(RunId, String)>, StoreError> {
+        analyses::in_state(self, AnalysisState::Running).await
+    }
+
+    async fn commit_analysis(&self, commit: &AnalysisCommit) -> Result<bool, StoreError> {
+        analyses::commit_analysis(self, commit).await
+    }
+
+    async fn mark_analysis_deleting(&self, run_id: RunId, name: &str) -> Result<bool, StoreError> {
+        analyses::mark_analysis_deleting(self, run_id, name).await
+    }
+
+    async fn deleting_analyses(&self) -> Result<Vec<(RunId, String)>, StoreError> {
+        analyses::in_state(self, AnalysisState::Deleting).await
+    }
+
+    async fn purge_analysis(&self, run_id: RunId, name: &str, max_rows: usize) -> Result<bool, StoreError> {
+        analyses::purge_analysis(self, run_id, name, max_rows).await
     }
 
     async fn create_token(&self, token: &Token, hash: &TokenHash) -> Result<(), StoreError> {

@@ -9,7 +9,11 @@ use crate::{
 
 /// Deletes at most `$2` rows of a run from each table that holds many, children before parents. The run is named outside
 /// too, so that only its partition is looked at.
-const DELETIONS: [&str; 15] = [
+const DELETIONS: [&str; 17] = [
+    // First, so that an analysis that is running stores nothing more.
+    "DELETE FROM analyses WHERE (run_id, name) IN (SELECT run_id, name FROM analyses WHERE run_id = $1 LIMIT $2)",
+    "DELETE FROM sketch_blocks WHERE (run_id, group_name, kind, segment, first_step) IN
+     (SELECT run_id, group_name, kind, segment, first_step FROM sketch_blocks WHERE run_id = $1 LIMIT $2)",
     "DELETE FROM edge_readings WHERE run_id = $1 AND (analysis, group_name, kind, \"window\", segment, step) IN
      (SELECT analysis, group_name, kind, \"window\", segment, step FROM edge_readings WHERE run_id = $1 LIMIT $2)",
     "DELETE FROM cascade_readings WHERE (run_id, layer, segment, step) IN
@@ -75,6 +79,7 @@ pub(super) async fn expired_runs(backend: &impl Backend, before_us: i64) -> Resu
     let select = Statement::new(
         "SELECT run_id FROM runs
          WHERE state IN ('finished', 'failed', 'preempted', 'crashed') AND last_seen_us < $1 AND NOT deleting
+           AND NOT EXISTS (SELECT 1 FROM analyses WHERE analyses.run_id = runs.run_id AND analyses.state = 'running')
          ORDER BY last_seen_us, run_id",
     );
     let rows = backend.session(Access::Single).await?.fetch_all(select.bind(before_us)).await?;

@@ -43,6 +43,8 @@ pub(super) fn of(bulk: Bulk) -> &'static Rows {
         }),
         Bulk::InsertPredictions => &INSERT_PREDICTIONS,
         Bulk::DeletePredictions => &DELETE_PREDICTIONS,
+        Bulk::InsertSketchBlocks => &INSERT_SKETCH_BLOCKS,
+        Bulk::DeleteSketchBlocks => &DELETE_SKETCH_BLOCKS,
     }
 }
 
@@ -117,6 +119,19 @@ static INSERT_PREDICTIONS: Rows =
 
 static DELETE_PREDICTIONS: Rows =
     Rows::new("DELETE FROM predictions WHERE (run_id, segment, step, probe) IN (VALUES", 4, ")");
+
+static INSERT_SKETCH_BLOCKS: Rows =
+    Rows::new(concat!("INSERT INTO sketch_blocks (", bulk_columns!(sketch_blocks), ") VALUES"), 8, "");
+
+static DELETE_SKETCH_BLOCKS: Rows = Rows::new(
+    "DELETE FROM sketch_blocks WHERE rowid IN (SELECT kept.rowid FROM (VALUES",
+    5,
+    ") AS old CROSS JOIN sketch_blocks AS kept
+     WHERE kept.run_id = old.column1 AND kept.group_name = old.column2 AND kept.kind = old.column3
+       AND (kept.segment, kept.first_step) <= (old.column4, old.column5)
+       AND NOT EXISTS (SELECT 1 FROM analyses WHERE analyses.run_id = kept.run_id AND analyses.state = 'running'
+                                                AND kept.first_step <= analyses.pinned_to_step))",
+);
 
 /// A statement with a list of rows in its middle: `head (?,…),(?,…) tail`.
 pub(super) struct Rows {

@@ -5,15 +5,16 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use gradwatch_spectral::{
     curvature::RankModel,
     dead_directions::BatchKind,
-    detectors::Regime,
-    edge::EdgeReading,
+    detectors::{Bands, Regime},
+    edge::{EdgeReading, PositionRule},
     layers::{FieldType, FieldValue, LayerInstrument, LayerReading, Reason},
     learning_cell::Activation,
 };
 use gradwatch_store::{
-    AttemptDeclaration, AttemptId, Encoding, EventRow, GroupSpec, Kind, LIVE_ANALYSIS, LayerKey, LayerReadingRow,
-    LayerSpec, MarkMove, OpenAttempt, PendingSnapshot, PredictionRow, ReadingRow, Resumes, RollupRow, RunCommit,
-    RunDeclaration, RunId, SnapshotKey, StepRow, Store, StreamKey, StreamSpec, TensorSpec, lineage::SegmentRange,
+    AnalysisSpec, AttemptDeclaration, AttemptId, Encoding, EventRow, GroupSpec, Kind, LIVE_ANALYSIS, LayerKey,
+    LayerReadingRow, LayerSpec, MarkMove, NewAnalysis, OpenAttempt, PendingSnapshot, PredictionRow, ReadingRow,
+    Resumes, RollupRow, RunCommit, RunDeclaration, RunId, SnapshotKey, StepRow, Store, StreamKey, StreamSpec,
+    TensorSpec, lineage::SegmentRange,
 };
 use uuid::Uuid;
 
@@ -328,6 +329,20 @@ pub(crate) fn rollup(metric: &str, segment: u32, bucket: u64) -> RollupRow {
         last: -0.0,
         count: 251,
     }
+}
+
+/// An analysis of run 1 with windows of 10 and 32 rows.
+pub(crate) fn wide_analysis(name: &str) -> NewAnalysis {
+    let spec = AnalysisSpec {
+        windows: vec![10, 32],
+        position: PositionRule::Plain,
+        bands: Bands::Absolute,
+        group: None,
+        kind: None,
+        from_step: 0,
+        to_step: 1 << 53,
+    };
+    NewAnalysis { run_id: run_id(1), name: name.to_owned(), spec, now_us: 77, max_analyses: 3 }
 }
 
 pub(crate) fn range(segment: u32, from_step: u64, to_step: u64) -> SegmentRange {

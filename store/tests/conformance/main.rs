@@ -1,5 +1,6 @@
 //! What every store must do. Each backend runs the same cases; a case gets an empty store.
 
+mod analyses;
 mod attempts;
 mod commits;
 mod events;
@@ -12,6 +13,7 @@ mod round_trip;
 mod runs;
 mod schema;
 mod series;
+mod sketches;
 mod snapshots;
 mod tokens;
 
@@ -88,6 +90,15 @@ macro_rules! suite {
                 predictions::predictions_are_kept_and_dropped,
                 predictions::predictions_come_in_the_order_of_the_ranges,
                 predictions::what_is_not_finite_is_refused,
+                sketches::blocks_come_back_in_order,
+                sketches::a_deletion_takes_all_that_is_older,
+                sketches::what_an_analysis_reads_is_not_deleted,
+                analyses::an_analysis_begins_where_the_run_stands,
+                analyses::what_cannot_begin_is_refused,
+                analyses::commits_follow_each_other,
+                analyses::a_refused_commit_leaves_nothing,
+                analyses::a_deleted_analysis_takes_its_readings_only,
+                analyses::a_run_takes_its_analyses_with_it,
                 tokens::tokens_come_back_as_they_were,
                 tokens::a_hash_and_an_id_are_taken_once,
                 tokens::a_token_is_revoked_once,

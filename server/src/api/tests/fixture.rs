@@ -121,7 +121,13 @@ impl Api {
         };
         let readiness = Arc::new(Readiness::new(Arc::clone(&store)));
         let draining = CancellationToken::new();
-        let state = AppState { config, access, store, readiness, hub, pipeline, metrics, draining };
+        let reanalysis = Arc::new(crate::reanalysis::Reanalysis::new(
+            Arc::clone(&config),
+            Arc::clone(&store),
+            Arc::clone(&pipeline),
+            draining.clone(),
+        ));
+        let state = AppState { config, access, store, readiness, hub, pipeline, reanalysis, metrics, draining };
         Self { router: router_of(state.clone()), state, _dir: dir, _queue: queue }
     }
 

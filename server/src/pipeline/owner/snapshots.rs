@@ -50,6 +50,7 @@ impl RunOwner {
         let skipped_at = self.backlog.admit(commit, self.commits + 1);
         self.layer_wall_times.extend(skipped_at);
         self.predictions.admit(commit);
+        self.sketches.admit(commit);
     }
 
     /// Puts the reading of a snapshot into a commit.

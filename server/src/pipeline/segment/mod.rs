@@ -28,6 +28,7 @@ use super::{
     followed::{ScalarFollower, StreamFollower},
     frame::{Item, Rejection},
     group_stream::{GroupStream, Place},
+    sketches::OpenBlocks,
 };
 use crate::config::Config;
 
@@ -98,6 +99,8 @@ pub(crate) struct SegmentOwner {
     /// By group, then kind, then window: `window_lengths.len()` for each of `streams`.
     followers: Vec<StreamFollower>,
     scalars: ScalarFollower,
+    /// By stream.
+    sketches: OpenBlocks,
     /// What held NaN or infinity in the last frame, so that a stretch of them is one event.
     non_finite: BTreeSet<String>,
     has_steps: bool,
@@ -141,6 +144,7 @@ impl SegmentOwner {
             assembler: Assembler::new(segment.shard_count, segment.last_step.max(resumed_step)),
             refill: None,
             last_step: segment.last_step,
+            sketches: OpenBlocks::new(streams.len(), config.keep_sketches > 0),
             streams,
             followers,
             scalars: ScalarFollower::new(segment.segment),
@@ -330,8 +334,9 @@ impl SegmentOwner {
         self.shards[shard as usize].ask_again()
     }
 
-    /// Puts the moves of its marks into a commit.
+    /// Puts the moves of its marks into a commit, with the rows that these settle.
     pub(crate) fn move_marks(&mut self, commit: &mut RunCommit) {
+        self.sketches.flush(commit);
         // The oldest row that any window needs, of every shard the frame that it came from.
         let oldest = self.streams.iter().filter_map(GroupStream::oldest).min_by_key(|place| place.step);
         let kept = oldest.map(|place: &Place| Arc::clone(&place.seqs));

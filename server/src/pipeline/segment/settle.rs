@@ -10,12 +10,13 @@ use super::{
     Advanced, SegmentOwner, ShardEvent, Turn,
     assembly::Parts,
     events,
-    joined::{Joined, whole},
+    joined::{Joined, Part, whole},
 };
 use crate::pipeline::{
     followed::{Followed, keep_latest},
     frame::{Frame, Item, Rejection, TermsOf},
     group_stream::{Place, Row},
+    sketches::NewRow,
 };
 
 impl SegmentOwner {
@@ -170,6 +171,7 @@ impl SegmentOwner {
                             edge.add_terms(terms, eta, joined.weight_decay_of(group));
                         }
                     }
+                    self.keep_row(index, &row, &parts, (joined.step, eta));
                     self.record_row(index, row, now_us, &mut step, turn.commit);
                 }
                 None => self.leave_out(index, &step, now_us, turn.commit),
@@ -185,6 +187,25 @@ impl SegmentOwner {
         self.last_step = Some(joined.step);
         self.assembler.settled(joined.step);
         turn.commit.steps.push(step);
+    }
+
+    /// Keeps a row that entered its window.
+    fn keep_row(&mut self, index: usize, row: &Row, parts: &[Part<'_>], (step, learning_rate): (u64, Option<f64>)) {
+        let (true, false, Some(first)) = (self.sketches.keeps(), row.readings.is_empty(), parts.first()) else {
+            return;
+        };
+        let stream = &self.streams[index];
+        let group = self.segment.spec.groups[stream.group()].name.as_str();
+        let new = NewRow {
+            step,
+            base_step: first.payload.base_step,
+            phase: first.phase,
+            learning_rate,
+            began: stream.began_with_newest(),
+            body: (parts.len() == 1).then_some(&first.payload.body),
+            entries: stream.newest(),
+        };
+        self.sketches.push(index, (self.segment.segment, group, stream.kind()), &new);
     }
 
     /// A row that lacks a shard's part is no row.
