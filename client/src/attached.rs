@@ -14,6 +14,8 @@ use crate::snapshot::float_bytes;
 use crate::spec::Spec;
 use crate::validate::name_problem;
 
+/// Probe batches at one step.
+const MAX_PROBES: usize = 64;
 /// Values of one probe batch.
 const MAX_PREDICTIONS: usize = 65_536;
 /// Names of what happened at one step, and the longest.
@@ -106,6 +108,9 @@ fn predictions(frame: &Frame<'_>) -> Result<Vec<v1::Predictions>, SubmitError> {
         let fault = |problem| SubmitError::Predictions { probe: probe.chars().take(64).collect(), problem };
         if let Some(problem) = name_problem(probe) {
             return Err(fault(format!("its name {problem}")));
+        }
+        if wire.len() == MAX_PROBES {
+            return Err(fault(format!("there are more than {MAX_PROBES} probes in one frame")));
         }
         if !probes.insert(probe) {
             return Err(SubmitError::Duplicate { what: "predictions on probe", name: probe.to_owned() });

@@ -18,7 +18,7 @@ use gradwatch_store::{
     Segment, SeriesPoint, SeriesQuery, ShardMark, SnapshotKey, StepQuery, StepRow, Store, StoreError, Token, TokenHash,
     TokenId, lineage::SegmentRange,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// What happens to one call of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,9 @@ pub struct FaultyStore {
     durability_calls: AtomicUsize,
     /// Calls of `series` that may begin, where they are held.
     series_let_through: Mutex<Option<Arc<Semaphore>>>,
+    /// Open unless payloads of snapshots are held back.
+    payloads: watch::Sender<bool>,
+    payloads_held: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -73,7 +76,24 @@ impl FaultyStore {
             healed: AtomicBool::new(false),
             durability_calls: AtomicUsize::new(0),
             series_let_through: Mutex::default(),
+            payloads: watch::Sender::new(true),
+            payloads_held: AtomicUsize::new(0),
         }
+    }
+
+    /// Lets nobody have the payload of a snapshot until [`Self::give_payloads`].
+    pub fn hold_payloads(&self) {
+        self.payloads.send_replace(false);
+    }
+
+    /// Gives the payloads that were held back, and all later ones.
+    pub fn give_payloads(&self) {
+        self.payloads.send_replace(true);
+    }
+
+    /// How many payloads were asked for while they were held back.
+    pub fn payloads_held(&self) -> usize {
+        self.payloads_held.load(Ordering::Relaxed)
     }
 
     /// Plans faults of commits, and of all other calls that an owner of a run makes.
@@ -250,6 +270,11 @@ impl Store for FaultyStore {
     }
 
     async fn snapshot_payload(&self, run_id: RunId, key: &SnapshotKey) -> Result<Option<Vec<u8>>, StoreError> {
+        if !*self.payloads.borrow() {
+            self.payloads_held.fetch_add(1, Ordering::Relaxed);
+            // The sender is this store's own.
+            let _ = self.payloads.subscribe().wait_for(|open| *open).await;
+        }
         self.call(self.inner.snapshot_payload(run_id, key)).await
     }
 

@@ -210,6 +210,7 @@ fn predictions_terms_and_events_that_cannot_be() {
     let values = vec![1.0_f32; 65_537];
     let broken = [1.0, f32::NAN];
     let names: Vec<String> = (0..17).map(|i| format!("n{i}")).collect();
+    let probes: Vec<String> = (0..65).map(|i| format!("p{i}")).collect();
     let long = "x".repeat(65);
     let probe = |probe, values, targets| Frame::new().predictions(probe, values, targets);
     let terms = |group, kind, window, position| EdgeTerms::new(group, kind, window, position).curvatures(1.0, 1.0);
@@ -224,6 +225,10 @@ fn predictions_terms_and_events_that_cannot_be() {
         (
             probe("p", &values[..1], &[]).predictions("p", &values[..1], &[]),
             r#"predictions on probe "p" was given twice in one frame"#,
+        ),
+        (
+            probes.iter().fold(Frame::new(), |frame, name| frame.predictions(name, &values[..1], &[])),
+            r#"predictions on probe "p64": there are more than 64 probes in one frame"#,
         ),
         (
             Frame::new().happened(""),

@@ -10,6 +10,8 @@ use super::{
 };
 use crate::pipeline::Prediction;
 
+/// Probe batches at one step.
+const MAX_PROBES: usize = 64;
 /// Outputs on one probe batch.
 const MAX_PREDICTIONS: usize = 65_536;
 /// Things that happen at one step, and the longest name of one.
@@ -18,6 +20,10 @@ const MAX_HAPPENED_BYTES: usize = 64;
 
 /// Checks a frame's predictions.
 pub(super) fn predictions(wire: &[v1::Predictions], max_name_bytes: usize) -> Result<Vec<Prediction>, Fault> {
+    if wire.len() > MAX_PROBES {
+        let message = format!("{} probe batches; the limit is {MAX_PROBES} a frame", wire.len());
+        return fault(RejectCode::Limit, "predictions", message);
+    }
     let mut probes = HashSet::new();
     let mut predictions = Vec::with_capacity(wire.len());
     for (index, prediction) in wire.iter().enumerate() {

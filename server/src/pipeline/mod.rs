@@ -55,8 +55,8 @@ pub(crate) struct Shared {
     pool: NumericPool,
     /// Reads snapshots of layers; each run has at most one job here at a time.
     snapshot_pool: NumericPool,
-    /// Turns to read a snapshot, given in the order in which runs ask for them.
-    snapshot_turns: Semaphore,
+    /// Held by each payload that is in memory.
+    snapshot_slots: Arc<Semaphore>,
     trouble: Arc<StoreTrouble>,
 }
 
@@ -83,10 +83,10 @@ impl Pipeline {
     ) -> Result<Self, rayon::ThreadPoolBuildError> {
         let pool = NumericPool::new(config.numeric_threads())?;
         let snapshot_pool = NumericPool::background(config.snapshot_threads())?;
-        // One more than there are threads, so that the next snapshot is at hand when a thread has finished the last.
-        let snapshot_turns = Semaphore::new(config.snapshot_threads() + 1);
+        // One that is read and one that comes out of the store meanwhile.
+        let snapshot_slots = Arc::new(Semaphore::new(2 * config.snapshot_threads()));
         let budget = Budget::new(config.memory_limit_bytes, Arc::clone(&metrics));
-        let shared = Arc::new(Shared { config, store, metrics, pool, snapshot_pool, snapshot_turns, trouble });
+        let shared = Arc::new(Shared { config, store, metrics, pool, snapshot_pool, snapshot_slots, trouble });
         Ok(Self {
             shared,
             owners: Mutex::default(),

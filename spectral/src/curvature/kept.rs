@@ -70,9 +70,11 @@ fn average_ties(mut values: Vec<f64>, tie: &[usize]) -> Vec<f64> {
         let (group, behind) = rest.split_at_mut(members.len());
         if let [_, _, ..] = group {
             let count = group.len() as f64;
-            // Divided first: the sum of huge values must not overflow.
+            // Divided first: the sum of huge values must not overflow, and its rounding must not take it beyond them.
             let mean: f64 = group.iter().map(|value| value / count).sum();
-            group.fill(mean);
+            let (least, largest) =
+                group.iter().fold((f64::MAX, f64::MIN), |(least, largest), h| (least.min(*h), largest.max(*h)));
+            group.fill(mean.clamp(least, largest));
         }
         rest = behind;
     }

@@ -1,7 +1,7 @@
 //! Too many snapshots: the oldest are skipped, each with a reading that says so.
 
 use gradwatch_spectral::layers::{LayerReading, Reason};
-use gradwatch_tests::{Backend, on_both_backends, open_request};
+use gradwatch_tests::{Backend, frame, on_both_backends, open_request};
 use prost::Message;
 
 use super::{
@@ -44,5 +44,36 @@ async fn the_oldest_are_skipped_and_counted(backend: Backend) {
     assert_eq!(stream.acknowledged(STEPS + 1).await, []);
     let stored = world.readings(&request.run_id, 1, 0, STEPS as usize + 1).await;
     assert_eq!(stored[STEPS as usize].row.reading, skipped);
+    world.server.stop().await;
+}
+
+/// Promise 7: however many runs have snapshots waiting, few payloads are in memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn payloads_are_taken_out_of_the_store_only_when_they_can_be_read() {
+    const RUNS: usize = 8;
+    const THREADS: usize = 1;
+    let world = World::new(Backend::Sqlite, |config| config.snapshot_threads = THREADS).await;
+    world.faults.hold_payloads();
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        let request = open_request(spec());
+        let mut stream = world.open(&request).await;
+        stream.frames(vec![with_snapshots(1, vec![snapshot(2, 1)])]).await;
+        assert_eq!(stream.acknowledged(1).await, []);
+        runs.push((request.run_id, stream));
+    }
+    // Each run has done something since its snapshot could be read.
+    for seq in 2..=4 {
+        for (_, stream) in &mut runs {
+            stream.frames(vec![frame(seq, seq)]).await;
+            assert_eq!(stream.acknowledged(seq).await, []);
+        }
+    }
+    let held = world.faults.payloads_held();
+    assert!((1..=2 * THREADS).contains(&held), "{held} payloads for {THREADS} threads");
+    world.faults.give_payloads();
+    for (run, _) in &runs {
+        world.assert_read(run, 1, 2, &expected(2, &[(1, 1)])).await;
+    }
     world.server.stop().await;
 }

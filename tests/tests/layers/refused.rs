@@ -151,6 +151,15 @@ fn refused() -> Vec<(Change, RejectCode, &'static str)> {
             Invalid,
             "predictions[1].probe",
         ),
+        (
+            |it| {
+                predict(it, &[1.0], &[]);
+                let one = it.predictions[0].clone();
+                it.predictions = (0..65).map(|n| Predictions { probe: format!("p{n}"), ..one.clone() }).collect();
+            },
+            Limit,
+            "predictions",
+        ),
         (|it| it.happened = vec!["solved".into(), "Solved".into()], Invalid, "happened[1]"),
         (|it| it.happened = vec![String::new()], Invalid, "happened[0]"),
         (|it| it.happened = vec!["a".repeat(65)], Invalid, "happened[0]"),

@@ -14,6 +14,8 @@ use super::made::{bits, key};
 
 pub(crate) struct World {
     pub(crate) store: Arc<dyn Store>,
+    /// The same store.
+    pub(crate) faults: Arc<FaultyStore>,
     pub(crate) server: CrashingServer,
     // Dropped behind the server.
     place: Place,
@@ -24,9 +26,10 @@ impl World {
         let place = Place::new(backend);
         let inner = gradwatch_store::open(place.database_url(), place.data_dir()).await.expect("a store");
         // Outlives the servers.
-        let store: Arc<dyn Store> = Arc::new(FaultyStore::new(inner));
+        let faults = Arc::new(FaultyStore::new(inner));
+        let store: Arc<dyn Store> = Arc::clone(&faults) as _;
         let server = CrashingServer::start(Arc::clone(&store), place.data_dir(), change).await;
-        Self { store, server, place }
+        Self { store, faults, server, place }
     }
 
     /// Another server, with a store of its own.

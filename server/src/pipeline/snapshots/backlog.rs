@@ -93,12 +93,15 @@ impl Backlog {
             && let Some(oldest) = self.pending.keys().find(|key| self.in_work.as_ref() != Some(key)).cloned()
         {
             let wall_time_us = self.remove(&oldest).and_then(|removed| removed.wall_time_us);
-            commit.snapshots.retain(|snapshot| snapshot.key != oldest);
             commit.patch.counters.skipped += 1;
             let reading = LayerReading::refused(oldest.layer.instrument, Reason::Skipped);
             let SnapshotKey { segment, step, layer } = oldest;
             commit.layer_readings.push(LayerReadingRow { layer, segment, step, reading });
             skipped_at.push(wall_time_us);
+        }
+        if !skipped_at.is_empty() {
+            // What this commit brings and is pending no more was skipped just now.
+            commit.snapshots.retain(|snapshot| self.pending.contains_key(&snapshot.key));
         }
         skipped_at
     }
@@ -194,5 +197,18 @@ mod tests {
         assert!(backlog.done(&key(1, 1)) && backlog.is_empty());
         let refused = |row: &LayerReadingRow| row.reading.reason() == Some(Reason::Skipped);
         assert!(commit.layer_readings.iter().all(refused));
+    }
+
+    #[test]
+    fn what_is_skipped_in_one_commit_is_taken_out_of_it_in_one_go() {
+        // Looked for one by one among the others, it would keep the run, and a thread that all runs need, busy for hours.
+        const MANY: u64 = 200_000;
+        let mut backlog = Backlog::new(Vec::new(), 2 * ROW_BYTES, Arc::new(Metrics::new()));
+        let keys: Vec<_> = (1..=MANY).map(|step| key(1, step)).collect();
+        let mut commit = brings(&keys, 0);
+        backlog.admit(&mut commit, 1);
+        assert_eq!(skipped(&commit), (1..=MANY - 2).collect::<Vec<_>>());
+        let left: Vec<_> = commit.snapshots.into_iter().map(|snapshot| snapshot.key).collect();
+        assert_eq!(left, keys[keys.len() - 2..]);
     }
 }

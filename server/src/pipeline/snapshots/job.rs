@@ -1,5 +1,7 @@
 //! Reading one snapshot: what needs the store, and the work of the instrument.
 
+use std::sync::Arc;
+
 use gradwatch_spectral::layers::{LayerReading, Reason};
 use gradwatch_store::{
     FollowerKey, LayerReadingQuery, LayerSpec, RunId, SnapshotKey, StepQuery, StoreError, lineage::SegmentRange,
@@ -57,11 +59,7 @@ impl Job {
         }
     }
 
-    /// Invariant (promise 7): a payload is in memory only while its run has a turn, however many runs have snapshots that
-    /// wait.
     async fn read(mut self, shared: &Shared) -> Result<Option<ReadSnapshot>, StoreError> {
-        let Ok(_turn) = shared.snapshot_turns.acquire().await else { unreachable!("it is never closed") };
-        let Some(payload) = shared.store.snapshot_payload(self.run_id, &self.key).await? else { return Ok(None) };
         if self.wall_time_us.is_none() {
             self.wall_time_us = self.wall_time(shared).await?;
         }
@@ -69,6 +67,11 @@ impl Job {
             Some(follower) => Some(self.up_to_date(follower, shared).await?),
             None => None,
         };
+        // Invariant (promise 7): however many runs have snapshots waiting, and however long each of them is, only as many
+        // are in memory as can soon be read.
+        let slot = Arc::clone(&shared.snapshot_slots).acquire_owned().await;
+        let slot = slot.map_err(|closed| StoreError::Unavailable(closed.to_string()))?;
+        let Some(payload) = shared.store.snapshot_payload(self.run_id, &self.key).await? else { return Ok(None) };
         let Self { run_id, key, layer, wall_time_us, .. } = self;
         let failed = LayerReading::refused(key.layer.instrument, Reason::Failed);
         let Some(layer) = layer else {
@@ -76,7 +79,12 @@ impl Job {
             return Ok(Some(ReadSnapshot { key, reading: failed, wall_time_us, follower }));
         };
         // Invariant (promise 11): a panic of an instrument costs the one reading.
-        let reading = shared.snapshot_pool.run(move || decode::reading(&layer, &payload)).await;
+        let read = move || {
+            // As long as the payload, also when nobody waits for the reading any more.
+            let _slot = slot;
+            decode::reading(&layer, &payload)
+        };
+        let reading = shared.snapshot_pool.run(read).await;
         let reading = reading.unwrap_or_else(|panicked| {
             tracing::error!(%run_id, ?key, cause = panicked.0, "panic while reading a snapshot");
             failed
@@ -107,10 +115,15 @@ impl Job {
                 limit: PAGE,
             };
             let page = shared.store.layer_readings(&query).await?;
-            for mut item in page.items {
-                follower.follow(item.row.step, &mut item.row.reading);
-                from_step = item.row.step + 1;
-            }
+            from_step = page.items.last().map_or(from_step, |item| item.row.step + 1);
+            let follow = move || {
+                for mut item in page.items {
+                    follower.follow(item.row.step, &mut item.row.reading);
+                }
+                follower
+            };
+            let followed = shared.snapshot_pool.run(follow).await;
+            follower = followed.map_err(|panicked| StoreError::Unavailable(panicked.0))?;
             if !page.more {
                 break;
             }

@@ -1,6 +1,6 @@
 //! Predictions that are kept, of which the oldest make room for new ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gradwatch_store::RunCommit;
 
@@ -36,16 +36,17 @@ impl KeptPredictions {
             let bytes = 4 * (row.values.len() + row.targets.len()) as u64;
             self.insert((row.segment, row.step, row.probe.clone()), bytes);
         }
+        let mut dropped = BTreeSet::new();
         while self.bytes > self.limit_bytes
             && let Some((oldest, bytes)) = self.kept.pop_first()
         {
             self.bytes -= bytes;
-            let (segment, step, probe) = &oldest;
-            let before = commit.predictions.len();
-            commit.predictions.retain(|row| (row.segment, row.step, &row.probe) != (*segment, *step, probe));
-            if commit.predictions.len() == before {
-                commit.dropped_predictions.push(oldest);
-            }
+            dropped.insert(oldest);
+        }
+        if !dropped.is_empty() {
+            // What comes and goes in this commit is not stored at all.
+            commit.predictions.retain(|row| !dropped.remove(&(row.segment, row.step, row.probe.clone())));
+            commit.dropped_predictions.extend(dropped);
         }
     }
 }
@@ -75,5 +76,19 @@ mod tests {
         kept.admit(&mut commit);
         assert_eq!(commit.dropped_predictions, [(1, 1, "held".into()), (1, 2, "held".into())]);
         assert_eq!(commit.predictions, [row(4, 10), row(5, 10)]);
+    }
+
+    #[test]
+    fn what_makes_room_in_one_commit_is_taken_out_of_it_in_one_go() {
+        // Looked for one by one among the others, it would keep the run, and a thread that all runs need, busy for hours.
+        const MANY: u64 = 200_000;
+        let mut kept = KeptPredictions::new(vec![(1, 0, "held".into(), 8)], 2 * (8 + ROW_BYTES));
+        let row =
+            |step| PredictionRow { segment: 1, step, probe: "held".into(), values: vec![0.5], targets: vec![0.5] };
+        let mut commit = RunCommit::new(RunId(uuid::Uuid::nil()), 1);
+        commit.predictions = (1..=MANY).map(row).collect();
+        kept.admit(&mut commit);
+        assert_eq!(commit.predictions, [row(MANY - 1), row(MANY)]);
+        assert_eq!(commit.dropped_predictions, [(1, 0, "held".into())]);
     }
 }
