@@ -25,12 +25,12 @@ impl LogFit {
         self.centred.iter().zip(y).map(|(x, y)| x * (y - mean)).sum::<f64>() / self.sum_of_squares
     }
 
-    /// Share of the variance of y that the line explains; none when y does not vary.
+    /// Share of the variance of y that the line explains; none when y does not vary, or its square leaves float64.
     pub(super) fn r2(&self, y: &[f64]) -> Option<f64> {
         let (slope, mean) = (self.slope(y), mean(y));
         let total: f64 = y.iter().map(|y| (y - mean) * (y - mean)).sum();
         let left: f64 = self.centred.iter().zip(y).map(|(x, y)| (y - mean - slope * x).powi(2)).sum();
-        (total > 0.0).then(|| 1.0 - left / total)
+        Some(1.0 - left / total).filter(|share| total > 0.0 && share.is_finite())
     }
 }
 

@@ -70,10 +70,11 @@ fn average_ties(mut values: Vec<f64>, tie: &[usize]) -> Vec<f64> {
         let (group, behind) = rest.split_at_mut(members.len());
         if let [_, _, ..] = group {
             let count = group.len() as f64;
-            // Divided first: the sum of huge values must not overflow, and its rounding must not take it beyond them.
+            let least = group.iter().copied().fold(f64::INFINITY, f64::min);
+            let largest = group.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            // Divided first: the sum of huge values must not overflow. At either end of the range that rounds to more or
+            // less than any member; a mean is never outside them.
             let mean: f64 = group.iter().map(|value| value / count).sum();
-            let (least, largest) =
-                group.iter().fold((f64::MAX, f64::MIN), |(least, largest), h| (least.min(*h), largest.max(*h)));
             group.fill(mean.clamp(least, largest));
         }
         rest = behind;

@@ -130,4 +130,9 @@ fn bad_points_are_refused() {
     let mut points = power_law(1.0, 0.0, 2, 7);
     points[0].parameters = 0;
     assert_eq!(fleet_dimension(&points).reason, Some(Reason::Inconsistent));
+    // A line fits them, but its R² leaves float64.
+    let points: Vec<FleetPoint> =
+        (1..6).map(|at| FleetPoint { parameters: 10 << at, run: 0, ln_size: 1e200 * f64::from(at) }).collect();
+    let found = fleet_dimension(&points);
+    assert_eq!((found.reason, found.r2, found.dimension), (Some(Reason::PoorFit), None, None));
 }

@@ -64,6 +64,73 @@ fn golden_pipeline_without_random_numbers() {
 }
 
 #[test]
+fn a_block_without_a_cascade_counts_as_half_a_toppling() {
+    let layout = NestLayout::of(1024).unwrap();
+    let quiet = nest(&[0.1; 1024], layout, 1.0);
+    assert_eq!(quiet.log_sizes, [0.5f64.ln(); 5]);
+    // One site over the threshold, which moves no other: one block of each size has s = 1, the others none.
+    let mut values = vec![0.0; 1024];
+    values[0] = 1.0;
+    let single = nest(&values, layout, 1.0);
+    for (found, blocks) in single.log_sizes.iter().zip([16.0, 8.0, 4.0, 2.0, 1.0]) {
+        assert!((found - 0.5f64.ln() * (blocks - 1.0) / blocks).abs() < 1e-15, "{found} {blocks}");
+    }
+}
+
+/// The rule as it is written, site by site.
+fn relax_plainly(graph: &Graph, loads: &[f64], rule: Rule) -> Cascade {
+    let mut loads = loads.to_vec();
+    let mut toppled = vec![false; loads.len()];
+    let mut cascade = Cascade::default();
+    loop {
+        let frontier: Vec<usize> = (0..loads.len()).filter(|site| loads[*site] >= rule.threshold).collect();
+        if cascade.sweeps == 0 {
+            cascade.initial = frontier.len() as u64;
+        }
+        if frontier.is_empty() {
+            break;
+        }
+        if rule.cap.is_some_and(|cap| cascade.topplings >= cap) {
+            cascade.capped = true;
+            break;
+        }
+        let before: Vec<f64> = frontier.iter().map(|site| std::mem::take(&mut loads[*site])).collect();
+        for (site, load) in frontier.iter().zip(before) {
+            toppled[*site] = true;
+            let neighbours = graph.neighbours(*site);
+            neighbours.iter().for_each(|to| loads[*to as usize] += rule.alpha * load / neighbours.len() as f64);
+        }
+        cascade.topplings += frontier.len() as u64;
+        cascade.sweeps += 1;
+    }
+    cascade.area = toppled.iter().filter(|it| **it).count() as u64;
+    cascade
+}
+
+/// Loads of a few levels, whose sums meet the threshold exactly or miss it by rounding.
+#[test]
+fn cascades_are_those_of_the_plain_rule() {
+    let mut random = crate::support::Random::new(4);
+    let mut sweeps = 0;
+    for draw in 0..4000 {
+        let sites = 20 + draw % 40;
+        let graph = match draw % 3 {
+            0 => Graph::ring(sites, 2),
+            1 => Graph::lattice(sites),
+            _ => Graph::barabasi_albert(sites, 2, draw as u64),
+        };
+        let levels = [0.0, 0.1, 0.3, 0.7, 0.9, 1.0, 1.3];
+        let loads: Vec<f64> = (0..sites).map(|_| levels[(random.next_u64() % 7) as usize]).collect();
+        let alpha = [0.5, 0.9, 1.0][draw % 3];
+        let rule = Rule { threshold: [1.0, 0.9, 1.15][draw / 3 % 3], alpha, cap: Some(20 * sites as u64) };
+        let cascade = relax(&graph, &loads, rule);
+        assert_eq!(cascade, relax_plainly(&graph, &loads, rule), "draw {draw}");
+        sweeps = sweeps.max(cascade.sweeps);
+    }
+    assert!(sweeps > 10, "{sweeps}");
+}
+
+#[test]
 fn graphs_are_frozen() {
     // A star of 3, then links in proportion to degree, from our own generator.
     let graph = Graph::barabasi_albert(8, 2, 0);

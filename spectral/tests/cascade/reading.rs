@@ -1,7 +1,7 @@
 //! Undefined values, refusals and determinism.
 
 use gradwatch_spectral::cascade::{
-    CascadeReading, CascadeSnapshot, NestLayout, WholeGradient, nest, reading, whole_cascade,
+    CascadeReading, CascadeSnapshot, NestLayout, WholeGradient, nest, reading, threshold, whole_cascade,
 };
 use gradwatch_spectral::layers::{FieldValue, LayerInstrument, LayerReading, Reason};
 
@@ -105,6 +105,29 @@ fn a_layout_is_found_by_the_length_of_a_window() {
         }
     }
     assert_eq!(NestLayout::of(2048), None);
+}
+
+/// b0 and sd0 of every layout are those of iid Gaussian values, within four errors of this many draws.
+#[test]
+fn the_null_table_is_that_of_iid_gaussian_values() {
+    const DRAWS: usize = 40;
+    for layout in &NestLayout::ALL {
+        let mut random = Random::new(layout.largest as u64);
+        let slopes: Vec<f64> = (0..DRAWS)
+            .map(|_| {
+                let values: Vec<f64> =
+                    random.gaussians(NestLayout::NULL_WINDOWS * layout.largest).iter().map(|z| z.abs()).collect();
+                nest(&values, layout, threshold(&values).unwrap()).slope
+            })
+            .collect();
+        let mean = slopes.iter().sum::<f64>() / DRAWS as f64;
+        let variance = slopes.iter().map(|slope| (slope - mean).powi(2)).sum::<f64>() / (DRAWS - 1) as f64;
+        let errors = (mean - layout.null_slope) / (layout.null_sd / (DRAWS as f64).sqrt());
+        // The error of a standard deviation of 40 draws is 11 %.
+        let spread = variance.sqrt() / layout.null_sd;
+        println!("{}: {errors:.2} errors, spread {spread:.2}", layout.largest);
+        assert!(errors.abs() < 4.0 && (0.56..1.44).contains(&spread), "{layout:?}: {errors} {spread}");
+    }
 }
 
 #[test]

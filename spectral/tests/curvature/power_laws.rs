@@ -46,6 +46,20 @@ fn slope_r2_and_standard_error_are_those_of_least_squares() {
     assert_near(reading.exponent_se, (rss / 3.0 / 10.0f64).sqrt(), 1e-12);
 }
 
+/// Residuals as above: R² = 40/(40 + rss).
+#[test]
+fn a_fit_is_flagged_below_an_r2_of_0_8() {
+    for (r2, low) in [(0.81, false), (0.79, true)] {
+        let scale = (40.0 * (1.0 - r2) / r2 / 14.0f64).sqrt();
+        let sigma: Vec<f64> = [5.0, 4.0, 3.0, 2.0, 1.0].map(f64::exp).to_vec();
+        let residuals = [2.0, -1.0, -2.0, -1.0, 2.0].map(|r| scale * r);
+        let curvature = sigma.iter().zip(residuals).map(|(sigma, r)| (2.0 * sigma.ln() + r).exp()).collect();
+        let reading = reading(&snapshot(sigma, curvature));
+        assert_near(reading.exponent_r2, r2, 1e-12);
+        assert_eq!(reading.r2_low, Some(low));
+    }
+}
+
 #[test]
 fn the_three_slopes_sum_to_the_common_exponent() {
     for classes in [8, 10, 20, 40] {
@@ -223,6 +237,9 @@ fn zeta_of_2_and_4_give_five_halves() {
 fn the_zeta_ratio_is_no_bound_on_data() {
     let exact = reading(&power_law(0.8, 2.0));
     assert!((0.5..1.0).contains(&exact.participation_zeta_ratio.unwrap()), "{exact:?}");
+    // alpha·gamma = 2: the bound is 5/2.
+    let of_two = reading(&power_law(1.0, 2.0));
+    assert_close(of_two.participation_zeta_ratio.unwrap(), of_two.participation.unwrap() / 2.5, 1e-9, "zeta ratio");
     let curvature: Vec<f64> = [1.0, 1.0].into_iter().chain((3..=20).map(|k| 0.5 * f64::from(k).powi(-4))).collect();
     let mut sigma: Vec<f64> = curvature.iter().map(|h: &f64| h.sqrt()).collect();
     sigma[0] *= 1.01;

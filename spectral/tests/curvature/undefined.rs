@@ -242,6 +242,17 @@ fn a_bad_fit_is_flagged() {
     assert_eq!(scattered.r2_low, Some(true));
 }
 
+/// A mean of 19 of the largest numbers rounds to infinity if it is let, and one of the smallest to 0.
+#[test]
+fn a_near_tie_at_either_end_of_the_range_keeps_its_mean() {
+    let sigma: Vec<f64> = [vec![1.0; 19], (1..=6).map(|k| 0.5f64.powi(k)).collect()].concat();
+    let largest = reading(&snapshot(sigma.clone(), vec![f64::MAX; 25]));
+    assert_eq!((largest.reason, largest.exponent, largest.negative), (None, Some(0.0), Some(0)));
+    assert_eq!(largest.participation, Some(25.0));
+    let smallest = reading(&snapshot(sigma, vec![5e-324; 25]));
+    assert_eq!((smallest.reason, smallest.exponent, smallest.negative), (None, Some(0.0), Some(0)));
+}
+
 /// Whatever finite numbers come: no NaN, no infinity, and a reason wherever the exponent is null.
 #[test]
 fn no_reading_holds_a_number_that_is_not_finite() {

@@ -40,6 +40,27 @@ fn even_activations_join_opposite_directions_with_the_sign_of_the_feature() {
 }
 
 #[test]
+fn features_are_one_atom_above_a_cosine_of_0_98() {
+    // The feature of the identity has the cosine of the directions.
+    for (cosine, atoms) in [(0.985f64, 1), (0.975, 2), (-0.985, 1), (-0.975, 2)] {
+        let rows = [vec![1.0, 0.0], vec![cosine, (1.0 - cosine * cosine).sqrt()]];
+        let told = reading(&block(Activation::Identity, &[1.0, 0.9 * cosine.signum()], &rows));
+        assert_eq!(told.active_atoms, Some(atoms), "{cosine}");
+    }
+}
+
+#[test]
+fn two_percent_are_left_at_most() {
+    // Orthogonal features of one norm: without the smaller one a² /(1 + a²) of ‖f‖² is left.
+    let v = orthonormal(2, 5, &mut Random::new(6));
+    for (left, atoms) in [(0.019f64, 1), (0.021, 2)] {
+        let told = reading(&block(Activation::Tanh, &[1.0, (left / (1.0 - left)).sqrt()], &v));
+        assert!((told.refit_curve.as_ref().unwrap()[0] - left).abs() < 1e-6, "{told:?}");
+        assert_eq!(told.atoms_at_2pct, Some(atoms), "{left}");
+    }
+}
+
+#[test]
 fn silent_neurons_and_small_atoms_are_dropped() {
     let v = orthonormal(4, 6, &mut Random::new(3));
     let told = reading(&block(Activation::Tanh, &[1.0, 0.03, 0.015, 1e-5], &v));
