@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use gradwatch_spectral::layers::LayerInstrument;
-use gradwatch_store::{LayerReadingAt, LayerReadingQuery, Page, Reading, ReadingQuery, Store};
+use gradwatch_store::{LIVE_ANALYSIS, LayerReadingAt, LayerReadingQuery, Page, Reading, ReadingQuery, Store};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -112,6 +112,10 @@ pub(crate) async fn list(
             if let Some(given) = choice.given() {
                 let message = format!("is for edge; readings of {instrument} belong to a layer");
                 return Err(Error::invalid(given, message).into());
+            }
+            if choice.analysis != LIVE_ANALYSIS {
+                let message = format!("re-analyses read the edge only; readings of {instrument} are `{LIVE_ANALYSIS}`");
+                return Err(Error::invalid("analysis", message).into());
             }
         }
         Instrument::Edge => {}
