@@ -114,7 +114,8 @@ pub(crate) async fn list(
                 return Err(Error::invalid(given, message).into());
             }
             if choice.analysis != LIVE_ANALYSIS {
-                let message = format!("re-analyses read the edge only; readings of {instrument} are `{LIVE_ANALYSIS}`");
+                let other = &choice.analysis;
+                let message = format!("{other:?} has no {instrument}: re-analyses read the edge only");
                 return Err(Error::invalid("analysis", message).into());
             }
         }

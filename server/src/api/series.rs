@@ -259,7 +259,11 @@ impl Question {
             kind: None,
             window: None,
             layer: None,
-            analysis: self.choice.analysis.clone(),
+            // What is in no window is what it is in every analysis.
+            analysis: match metric.what {
+                What::Edge(_) => self.choice.analysis.clone(),
+                What::Layer(..) | What::Scalar(_) => LIVE_ANALYSIS.to_owned(),
+            },
             bucket_steps: 1,
             points: Vec::new(),
         };
@@ -279,9 +283,7 @@ impl Question {
             What::Scalar(name) => (SeriesMetric::Scalar(name.clone()), None),
         };
         let steps = span(&ranges, segments);
-        // What is in no window is what it is in every analysis.
-        let analysis = if stream.is_some() { view.analysis.as_str() } else { LIVE_ANALYSIS };
-        let query = SeriesQuery { run_id, analysis: analysis.to_owned(), metric: stored, stream, ranges };
+        let query = SeriesQuery { run_id, analysis: view.analysis.clone(), metric: stored, stream, ranges };
         let (bucket_steps, buckets) = buckets(store, query, metric, steps, self.series.max_points).await?;
         view.bucket_steps = bucket_steps;
         view.points = buckets.into_iter().map(PointView::from).collect();
