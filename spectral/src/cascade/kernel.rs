@@ -31,7 +31,9 @@ pub struct Rule {
 /// Where more than one site in so many topples, looking at all sites in order is faster than sorting those that do.
 const DENSE: usize = 8;
 
-/// Puts `loads` (finite, ≥ 0) on the graph and lets it relax: see [`Relaxation::run`].
+/// Puts `loads` (finite, ≥ 0) on the graph and lets it relax. In one sweep every site with z_i ≥ theta at the sweep's start
+/// sends alpha·z_i/k_i to each of its k_i neighbours and is set to 0; until no site is left \[ours: the papers say
+/// "conservative redistribution to neighbours"\].
 ///
 /// # Panics
 /// When there is not one load a site.
@@ -54,8 +56,7 @@ pub(super) struct Relaxation {
 }
 
 impl Relaxation {
-    /// One sweep: every site with z_i ≥ theta at the sweep's start sends alpha·z_i/k_i to each of its k_i neighbours and
-    /// is set to 0; until no site is left \[ours: the papers say "conservative redistribution to neighbours"\].
+    /// See [`relax`].
     ///
     /// Invariant: the same loads give the same bits. All toppling sites are zeroed before anything is added, and every
     /// site is added to in ascending order of the sources, because the frontier is ascending.
