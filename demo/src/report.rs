@@ -109,6 +109,9 @@ impl RunReport {
         let early = full.next();
         let late = full.next_back().or_else(|| early.clone());
         let shown = |event: &EventView| SHOWN_EVENTS.iter().any(|start| event.event_type.starts_with(start));
+        let mut transitions: Vec<EventView> = events.into_iter().filter(shown).collect();
+        // Events come in the order of recording, and snapshots are read when there is time.
+        transitions.sort_by(|a, b| (a.step, &a.event_type, &a.group).cmp(&(b.step, &b.event_type, &b.group)));
         Ok(Self {
             name: name.to_owned(),
             run_id,
@@ -117,7 +120,7 @@ impl RunReport {
             test_accuracy,
             early,
             late,
-            transitions: events.into_iter().filter(shown).collect(),
+            transitions,
             layers: layers::read_all(rest, run_id).await?,
         })
     }
