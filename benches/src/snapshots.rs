@@ -38,7 +38,7 @@ pub(crate) struct Snapshots {
     #[arg(long, default_value_t = 1_000)]
     snapshots: u64,
     /// Windows of 4,096 values in each
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 64)]
     windows: usize,
     /// Updates that are timed, with and without them
     #[arg(long, default_value_t = 200)]
