@@ -6,7 +6,6 @@ mod error;
 mod existing;
 mod groups;
 mod layout;
-mod progress;
 mod rest;
 mod series;
 mod steps;
@@ -18,10 +17,9 @@ use gradwatch_client::{DEFAULT_DIM, Encoding, Uuid};
 use serde_json::json;
 
 use self::{
-    delivery::Import, error::ImportError, existing::Existing, groups::GroupPattern, progress::Progress, rest::Rest,
-    series::Series,
+    delivery::Import, error::ImportError, existing::Existing, groups::GroupPattern, rest::Rest, series::Series,
 };
-use super::{Failure, ServerArgs, runtime};
+use super::{Failure, ServerArgs, progress::Progress, runtime};
 
 /// Reads the checkpoints of a training run that is over, or that nobody watched, and makes a run of their differences.
 ///
@@ -152,7 +150,7 @@ fn import(
     let import = Import::open(args, series, &plan, existing, run_id, ca_certificate)?;
 
     let new_rows = plan.rows.len() - plan.refill;
-    let mut progress = Progress::new(new_rows, args.json);
+    let mut progress = Progress::new(args.json);
     let holes: Vec<String> = series.holes().iter().map(ToString::to_string).collect();
     for hole in &holes {
         progress.warn(&format!("{hole}: the windows start again behind it"));

@@ -3,6 +3,7 @@
 mod config;
 mod demo;
 mod import;
+mod progress;
 mod reanalyze;
 mod remote;
 mod serve;

@@ -1,7 +1,5 @@
 //! `gradwatch reanalyze`.
 
-mod progress;
-
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -11,8 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use self::progress::Progress;
-use super::{FAILED, Failure, ServerArgs, StopSignals, UNREACHABLE, USAGE, runtime};
+use super::{FAILED, Failure, ServerArgs, StopSignals, UNREACHABLE, USAGE, progress::Progress, runtime};
 
 /// How often the server is asked how far it is.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -128,7 +125,7 @@ impl ReanalyzeArgs {
         let mut failures = 0;
         loop {
             let analysis = read(&stands)?;
-            progress.show(analysis.rows_done, analysis.rows_total);
+            progress.show(analysis.rows_done, analysis.rows_total, None);
             if analysis.state != "running" {
                 return Ok(stands);
             }

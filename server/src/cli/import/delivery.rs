@@ -5,12 +5,12 @@ use std::time::Duration;
 use gradwatch_client::{DEFAULT_BUFFER_BYTES, Encoding, Frame, Outcome, RepeatableAttempt, Run, RunBuilder, Uuid};
 use serde_json::json;
 
+use super::super::progress::Progress;
 use super::ImportArgs;
 use super::checkpoint::CheckpointFile;
 use super::error::ImportError;
 use super::existing::Existing;
 use super::layout::Layout;
-use super::progress::Progress;
 use super::series::{Plan, Series};
 use super::steps::Checkpoint;
 
@@ -68,6 +68,7 @@ impl<'a> Import<'a> {
     }
 
     fn send(&mut self, plan: &Plan, progress: &mut Progress) -> Result<(), ImportError> {
+        let new_rows = plan.rows.len() - plan.refill;
         let mut base = None;
         for (index, row) in plan.rows.iter().enumerate() {
             // Behind a hole the next row starts anew, at the first checkpoint behind it.
@@ -83,8 +84,9 @@ impl<'a> Import<'a> {
             }
             self.run.submit(step, frame)?;
             base = Some(row.end);
-            if index >= plan.refill {
-                progress.row(step);
+            // Rows that only refill windows were recorded before.
+            if let Some(done) = (index + 1).checked_sub(plan.refill).filter(|done| *done > 0) {
+                progress.show(done as u64, new_rows as u64, Some(step));
             }
         }
         Ok(())

@@ -1,10 +1,10 @@
-//! What a person sees while the server computes.
+//! What a person sees while rows are read or computed.
 
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Lines that a whole analysis prints when it cannot draw a bar.
+/// Lines that a whole command prints when it cannot draw a bar.
 const LINES: u64 = 10;
 
 /// All of it goes to standard error: standard output is for the summary.
@@ -22,22 +22,33 @@ impl Progress {
         if !std::io::stderr().is_terminal() {
             return Self::Lines { told: 0 };
         }
-        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows  {eta} left")
+        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows{msg}  {eta} left")
             .expect("the template is valid: it never changes");
         Self::Bar(ProgressBar::new(0).with_style(style))
     }
 
-    pub(super) fn show(&mut self, done: u64, total: u64) {
+    /// Something to know that stops nothing. Said with --json too: it is not on standard output.
+    pub(super) fn warn(&self, text: &str) {
+        match self {
+            Self::Bar(bar) => bar.suspend(|| eprintln!("warning: {text}")),
+            Self::Lines { .. } | Self::Silent => eprintln!("warning: {text}"),
+        }
+    }
+
+    /// So many rows are done, the last of them at `step` where the command goes by steps.
+    pub(super) fn show(&mut self, done: u64, total: u64, step: Option<u64>) {
+        let at = step.map(|step| format!(", step {step}")).unwrap_or_default();
         match self {
             Self::Bar(bar) => {
                 bar.set_length(total);
+                bar.set_message(at);
                 bar.set_position(done);
             }
             Self::Lines { told } => {
                 let tenths = done.saturating_mul(LINES).checked_div(total).unwrap_or_default();
                 if tenths > *told {
                     *told = tenths;
-                    eprintln!("{done} of {total} rows");
+                    eprintln!("{done} of {total} rows{at}");
                 }
             }
             Self::Silent => {}
