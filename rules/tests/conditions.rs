@@ -419,6 +419,8 @@ fn words() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn what_is_printed_is_the_same_again(text in truths()) {
         match Condition::parse(&text) {

@@ -538,6 +538,8 @@ fn secrets_are_not_told() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// A good file in which something was cut out, doubled or overwritten.
     #[test]
     fn damaged_files_are_read_or_told(at in 0..GOOD.len(), length in 0..40usize, garbage in "[ -~\\n\\t]{0,12}") {
