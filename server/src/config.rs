@@ -1,6 +1,7 @@
 //! Configuration: the documented default file, overlaid by a file, the environment and flags, validated once. Nothing
 //! else in the server reads the environment.
 
+mod alerts;
 mod database_url;
 mod environment;
 mod projects;
@@ -30,6 +31,7 @@ const BOOTSTRAP_VARIABLE: &str = "GRADWATCH_BOOTSTRAP_TOKEN";
 /// Rates above are no limits, and too fine to count.
 const MAX_REQUESTS_PER_S: usize = 1_000_000;
 
+pub use alerts::Alerts;
 pub use database_url::DatabaseUrl;
 pub use projects::{Instruments, Project};
 
@@ -58,6 +60,7 @@ pub struct Config {
     pub liveness: Liveness,
     pub retention: Retention,
     pub api: Api,
+    pub alerts: Alerts,
     pub instruments: Instruments,
     pub detectors: DetectorConfig,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -286,6 +289,9 @@ impl Config {
             ("liveness.assembly_timeout_s", self.liveness.assembly_timeout_s),
             ("liveness.check_every_ms", self.liveness.check_every_ms),
             ("retention.check_every_s", self.retention.check_every_s),
+            ("alerts.check_file_every_s", self.alerts.check_file_every_s),
+            ("alerts.evaluate_every_ms", self.alerts.evaluate_every_ms),
+            ("alerts.keep_days", self.alerts.keep_days.into()),
         ] {
             if value == 0 {
                 return invalid(field, "must be at least 1".into());

@@ -19,16 +19,18 @@ use std::{path::Path, sync::Arc};
 
 pub use error::StoreError;
 pub use model::{
+    Alert, AlertCommit, AlertCursor, AlertLane, AlertMoment, AlertReceiver, AlertRule, AlertSource, AlertState,
     Analysis, AnalysisCommit, AnalysisEnd, AnalysisPosition, AnalysisSpec, AnalysisState, AttemptDeclaration,
-    AttemptId, Encoding, Event, EventRow, FollowerKey, FollowerSnapshot, GroupSpec, Kind, LIVE_ANALYSIS, LayerKey,
-    LayerReadingAt, LayerReadingRow, LayerSpec, MarkMove, NewAnalysis, NonFinitePayload, OpenAttempt, OpenedAttempt,
-    OwnedRun, PendingSnapshot, PredictionRow, Reading, ReadingRow, Resumes, RollupRow, Run, RunCommit, RunCounters,
-    RunDeclaration, RunId, RunPatch, RunState, Scope, Segment, ShardMark, SketchBlock, SketchBlockInfo, SketchExtent,
-    SketchStream, SnapshotKey, StepRow, StreamKey, StreamSpec, TensorSpec, Token, TokenHash, TokenId,
+    AttemptId, Delivery, Encoding, Event, EventRow, FollowerKey, FollowerSnapshot, GroupSpec, Kind, LIVE_ANALYSIS,
+    LayerKey, LayerReadingAt, LayerReadingRow, LayerSpec, MarkMove, Message, MessageState, NewAnalysis,
+    NewNotification, NonFinitePayload, Notification, OpenAttempt, OpenedAttempt, OwnedRun, PendingSnapshot,
+    PredictionRow, Reading, ReadingRow, Resumes, RollupRow, Run, RunCommit, RunCounters, RunDeclaration, RunId,
+    RunPatch, RunState, Scope, Segment, ShardMark, Silence, SketchBlock, SketchBlockInfo, SketchExtent, SketchStream,
+    SnapshotKey, StepRow, StreamKey, StreamSpec, TensorSpec, Token, TokenHash, TokenId,
 };
 pub use query::{
-    EventQuery, LayerReadingQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, RunSort, SeriesMetric,
-    SeriesPoint, SeriesQuery, StepQuery,
+    AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page, ReadingQuery, RollupPoint,
+    RunQuery, RunSort, SeriesMetric, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow, ValuesSource,
 };
 pub use store::{Durability, Store};
 

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use gradwatch_spectral::detectors::Regime;
+use uuid::Uuid;
 
 use crate::{
     lineage::SegmentRange,
-    model::{Event, LayerKey, Run, RunId, RunState, StreamKey},
+    model::{AlertState, Event, LayerKey, MessageState, Run, RunId, RunState, StreamKey},
 };
 
 /// One page of a list.
@@ -184,4 +185,89 @@ pub struct Overview {
     pub stalled: Vec<Run>,
     /// Runs with incomplete steps, likewise.
     pub incomplete: Vec<Run>,
+}
+
+/// Where values come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ValuesSource {
+    /// Edge metrics of a stream's live analysis, by the short names in
+    /// [`gradwatch_spectral::catalogue::EDGE_METRICS`], or `sigma_j`.
+    Stream(StreamKey, Vec<&'static str>),
+    /// Numbers, counts and flags (1 or 0) of a layer's readings, by the names of their fields.
+    Layer(LayerKey, Vec<&'static str>),
+    /// Scalars, by their own names; with the server's times of the steps.
+    Steps(Vec<String>),
+}
+
+/// Which values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValuesQuery {
+    /// The run.
+    pub run_id: RunId,
+    /// Where from.
+    pub source: ValuesSource,
+    /// Segments and step bounds, in the order wanted.
+    pub ranges: Vec<SegmentRange>,
+    /// The last rows of the ranges, from the last on backwards, instead of the first.
+    pub backwards: bool,
+    /// The most rows.
+    pub limit: usize,
+}
+
+/// Values of one step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValuesRow {
+    /// The segment.
+    pub segment: u32,
+    /// The step.
+    pub step: u64,
+    /// The server's clock when the step was complete; 0 for streams and layers.
+    pub received_at_us: i64,
+    /// In the order asked for; `None` where it is undefined or not finite.
+    pub values: Vec<Option<f64>>,
+}
+
+/// Which alerts. Every given condition must hold. Newest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AlertQuery {
+    /// Of this run.
+    pub run_id: Option<RunId>,
+    /// Of this project.
+    pub project: Option<String>,
+    /// Of the rule with this name.
+    pub rule: Option<String>,
+    /// In one of these states; empty: in any.
+    pub states: Vec<AlertState>,
+    /// Of this severity.
+    pub severity: Option<String>,
+    /// Behind this one, exclusive.
+    pub after: Option<Uuid>,
+    /// Page size.
+    pub limit: usize,
+}
+
+/// Which messages. Every given condition must hold. Newest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MessageQuery {
+    /// To this receiver.
+    pub receiver: Option<String>,
+    /// In this state.
+    pub state: Option<MessageState>,
+    /// Behind the one with this sequence, exclusive.
+    pub after: Option<u64>,
+    /// Page size.
+    pub limit: usize,
+}
+
+/// Which attempts. Every given condition must hold. Newest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeliveryQuery {
+    /// Of this message.
+    pub message_id: Option<Uuid>,
+    /// To this receiver.
+    pub receiver: Option<String>,
+    /// Behind the one with this id, exclusive.
+    pub after: Option<u64>,
+    /// Page size.
+    pub limit: usize,
 }

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use crate::{
     error::StoreError,
     lineage::SegmentRange,
     model::{
-        Analysis, AnalysisCommit, Event, FollowerSnapshot, LayerReadingAt, NewAnalysis, OpenAttempt, OpenedAttempt,
-        OwnedRun, PredictionRow, Reading, Run, RunCommit, RunId, Segment, ShardMark, SketchBlock, SketchBlockInfo,
+        Alert, AlertCommit, AlertCursor, AlertReceiver, AlertRule, Analysis, AnalysisCommit, Delivery, Event,
+        FollowerSnapshot, LayerReadingAt, Message, NewAnalysis, Notification, OpenAttempt, OpenedAttempt, OwnedRun,
+        PredictionRow, Reading, Run, RunCommit, RunId, Segment, ShardMark, Silence, SketchBlock, SketchBlockInfo,
         SketchExtent, SketchStream, SnapshotKey, StepRow, Token, TokenHash, TokenId,
     },
     query::{
-        EventQuery, LayerReadingQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, SeriesPoint, SeriesQuery,
-        StepQuery,
+        AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page, ReadingQuery,
+        RollupPoint, RunQuery, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow,
     },
 };
 
@@ -25,6 +27,10 @@ pub struct Durability {
     pub backend: &'static str,
     /// The settings that decide it, such as `synchronous` = `full`.
     pub settings: BTreeMap<String, String>,
+}
+
+fn unbuilt<T>() -> Result<T, StoreError> {
+    Err(StoreError::Data("not built".to_owned()))
 }
 
 /// Where everything is kept. Implementations are shared by many tasks.
@@ -295,6 +301,249 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the database fails.
     async fn purge_analysis(&self, run_id: RunId, name: &str, max_rows: usize) -> Result<bool, StoreError>;
+
+    // --------------------------------------------------------------------------------------------------- alerts
+
+    /// Values for rules: of the steps of the ranges that have a row, one behind the other.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn values(&self, _query: &ValuesQuery) -> Result<Vec<ValuesRow>, StoreError> {
+        unbuilt()
+    }
+
+    /// All rules, by name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn alert_rules(&self) -> Result<Vec<AlertRule>, StoreError> {
+        unbuilt()
+    }
+
+    /// Makes or replaces a rule by its id.
+    ///
+    /// # Errors
+    /// `Conflict` when another rule has the name.
+    async fn put_alert_rule(&self, _rule: &AlertRule) -> Result<(), StoreError> {
+        unbuilt()
+    }
+
+    /// Removes a rule; false when there is none. Its alerts stay.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn delete_alert_rule(&self, _rule_id: Uuid) -> Result<bool, StoreError> {
+        unbuilt()
+    }
+
+    /// All receivers, by name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn alert_receivers(&self) -> Result<Vec<AlertReceiver>, StoreError> {
+        unbuilt()
+    }
+
+    /// Makes or replaces a receiver by its name.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn put_alert_receiver(&self, _receiver: &AlertReceiver) -> Result<(), StoreError> {
+        unbuilt()
+    }
+
+    /// Removes a receiver; false when there is none. What it was to be told is given up.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn delete_alert_receiver(&self, _name: &str, _now_us: i64) -> Result<bool, StoreError> {
+        unbuilt()
+    }
+
+    /// Replaces all rules and receivers whose source is the file, in ONE transaction.
+    ///
+    /// # Errors
+    /// `Conflict` when a rule or receiver over REST has one of the names.
+    async fn replace_alert_file(
+        &self,
+        _rules: &[AlertRule],
+        _receivers: &[AlertReceiver],
+        _now_us: i64,
+    ) -> Result<(), StoreError> {
+        unbuilt()
+    }
+
+    /// The cursors of a run.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn alert_cursors(&self, _run_id: RunId) -> Result<Vec<AlertCursor>, StoreError> {
+        unbuilt()
+    }
+
+    /// The alerts of a run that are pending or firing.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn open_alerts(&self, _run_id: RunId) -> Result<Vec<Alert>, StoreError> {
+        unbuilt()
+    }
+
+    /// Runs, not being deleted, that rules have something to say about: heard of since `since_us`, with no cursor or one of another
+    /// revision, or not over; and those with open alerts.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn runs_to_evaluate(&self, _since_us: i64) -> Result<Vec<RunId>, StoreError> {
+        unbuilt()
+    }
+
+    /// Settles evaluations in ONE transaction: cursors, alerts and what is to be told of them. Answers for each whether it
+    /// landed; one does not, whole, when its cursor is not where it says, or its run is gone.
+    ///
+    /// # Errors
+    /// When the database fails. After `Unavailable` the outcome is unknown: read the cursors.
+    async fn commit_alerts(&self, _commits: &[AlertCommit]) -> Result<Vec<bool>, StoreError> {
+        unbuilt()
+    }
+
+    /// A page of alerts.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn alerts(&self, _query: &AlertQuery) -> Result<Page<Alert>, StoreError> {
+        unbuilt()
+    }
+
+    /// One alert.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn alert(&self, _alert_id: Uuid) -> Result<Option<Alert>, StoreError> {
+        unbuilt()
+    }
+
+    /// Those not yet in a message, by receiver, group key and id, of which no earlier message of the same receiver and key
+    /// is waiting.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn notifications(&self, _limit: usize) -> Result<Vec<Notification>, StoreError> {
+        unbuilt()
+    }
+
+    /// Marks notifications as silenced, or not.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn silence_notifications(&self, _ids: &[u64], _silenced: bool) -> Result<(), StoreError> {
+        unbuilt()
+    }
+
+    /// Makes a message of notifications, which are then gone, in ONE transaction; `message: None` drops them. False, and
+    /// nothing changes, when one of them is gone already.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn seal_message(&self, _message: Option<&Message>, _notification_ids: &[u64]) -> Result<bool, StoreError> {
+        unbuilt()
+    }
+
+    /// Takes messages to a receiver that are due: of each group key the oldest that waits, if nobody has it; those due
+    /// longest first. They are taken until `until_us`, or until their attempt is recorded.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn claim_messages(
+        &self,
+        _receiver: &str,
+        _now_us: i64,
+        _until_us: i64,
+        _limit: usize,
+    ) -> Result<Vec<Message>, StoreError> {
+        unbuilt()
+    }
+
+    /// Gives back all that is taken: a server that starts is the only one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn release_messages(&self) -> Result<(), StoreError> {
+        unbuilt()
+    }
+
+    /// Records an attempt, and where its message stands then (`state`, `attempts`, `next_attempt_at_us`, `ended_at_us`).
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn record_delivery(&self, _delivery: &Delivery, _message: &Message) -> Result<(), StoreError> {
+        unbuilt()
+    }
+
+    /// Sends a message again that is delivered or failed; false when there is none such.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn redeliver(&self, _message_id: Uuid, _now_us: i64, _give_up_at_us: i64) -> Result<bool, StoreError> {
+        unbuilt()
+    }
+
+    /// Disables a receiver, or enables it; false when there is none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn set_receiver_disabled(&self, _name: &str, _disabled: Option<(i64, String)>) -> Result<bool, StoreError> {
+        unbuilt()
+    }
+
+    /// A page of messages.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn messages(&self, _query: &MessageQuery) -> Result<Page<Message>, StoreError> {
+        unbuilt()
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn message(&self, _message_id: Uuid) -> Result<Option<Message>, StoreError> {
+        unbuilt()
+    }
+
+    /// A page of attempts.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn deliveries(&self, _query: &DeliveryQuery) -> Result<Page<Delivery>, StoreError> {
+        unbuilt()
+    }
+
+    /// All silences that end after this, by their start.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn silences(&self, _ending_after_us: i64) -> Result<Vec<Silence>, StoreError> {
+        unbuilt()
+    }
+
+    /// Makes or replaces a silence by its id.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn put_silence(&self, _silence: &Silence) -> Result<(), StoreError> {
+        unbuilt()
+    }
+
+    /// Deletes resolved alerts, messages that are no longer waiting with their attempts, and silences, all ended before
+    /// this, at most so many rows; true when nothing of it is left.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn purge_alerts(&self, _before_us: i64, _max_rows: usize) -> Result<bool, StoreError> {
+        unbuilt()
+    }
 
     // --------------------------------------------------------------------------------------------------- access
 

@@ -1,5 +1,6 @@
 //! The nouns of the domain, as the store takes and gives them.
 
+mod alert;
 mod analysis;
 mod commit;
 mod run;
@@ -7,6 +8,10 @@ mod segment;
 mod sketch;
 mod token;
 
+pub use alert::{
+    Alert, AlertCommit, AlertCursor, AlertLane, AlertMoment, AlertReceiver, AlertRule, AlertSource, AlertState,
+    Delivery, Message, MessageState, NewNotification, Notification, Silence,
+};
 pub use analysis::{Analysis, AnalysisCommit, AnalysisEnd, AnalysisPosition, AnalysisSpec, AnalysisState, NewAnalysis};
 pub use commit::{
     Event, EventRow, FollowerKey, FollowerSnapshot, LIVE_ANALYSIS, LayerReadingAt, LayerReadingRow, MarkMove,

@@ -1,0 +1,1 @@
+//! What a rule would have said, counted: precision, recall, lead, with their intervals.

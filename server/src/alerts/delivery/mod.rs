@@ -1,0 +1,1 @@
+//! From notifications to messages to receivers.
