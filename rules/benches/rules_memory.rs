@@ -15,7 +15,7 @@ const RULES: usize = 500;
 const RUNS: usize = 10;
 
 fn main() {
-    let rules = support::rules(RULES);
+    let rules = support::rules(RULES, 0.0);
     let mut records = Vec::new();
     for groups in [1, 2, 4, 8] {
         let facts = support::facts(groups);

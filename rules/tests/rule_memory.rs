@@ -12,7 +12,7 @@ const RUNS: usize = 10;
 
 #[test]
 fn a_rule_on_a_run_takes_at_most_a_kilobyte() {
-    let rules = support::rules(RULES);
+    let rules = support::rules(RULES, 0.0);
     for groups in [1, 2, 4] {
         let facts = support::facts(groups);
         let mut evaluators = Vec::with_capacity(RUNS);

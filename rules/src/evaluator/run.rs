@@ -9,10 +9,10 @@ use super::{
     ActiveRule, Change, EventInput, Inputs, MachineState, Phase, RunFacts, StepInput,
     columns::Wanted,
     expression::{Scope, Scratch, SharedCall},
-    happenings::{self, EventRule, Happenings, Key, Said},
+    happenings::{EventRule, Happenings, Key, Said, event_of},
     machine::{Holds, State},
     plan::{self, Machines},
-    selection::{GroupFilter, RunIndex, takes_run},
+    selection::{RunIndex, takes_run},
     series::Series,
 };
 use crate::language::{Condition, Expression, Term};
@@ -59,16 +59,12 @@ impl RunEvaluator {
         let run = RunIndex::new(facts);
         let (mut planned, mut wanted, mut events) = (Vec::new(), Wanted::default(), Vec::new());
         for (place, rule) in rules.iter().enumerate() {
-            let selector = &rule.rule.definition.select;
-            if !takes_run(selector, facts) {
+            if !takes_run(&rule.rule.definition.select, facts) {
                 continue;
             }
-            let filter = GroupFilter::new(selector);
-            plan::plan(place, rule, &filter, &run, &mut planned);
-            if let Some(on_event) = EventRule::new(place, rule, filter, &run)
-                && let Some(what) = happenings::condition(&rules, place)
-            {
-                on_event.want(what, &run, &mut wanted);
+            plan::plan(place, rule, &run, &mut planned);
+            if let Some(on_event) = EventRule::new(place, rule, &run) {
+                on_event.want(rule, &run, &mut wanted);
                 events.push(on_event);
             }
         }
@@ -113,8 +109,9 @@ impl RunEvaluator {
     /// Takes up a machine that was not inactive. False when there is no such machine any more: its alert ends.
     pub fn restore(&mut self, rule: usize, group: &str, state: &MachineState) -> bool {
         let Some(state) = State::from_bytes(state) else { return false };
-        if let Some(what) = happenings::condition(&self.rules, rule) {
-            let takes = self.happenings.takes(rule, group, what);
+        let Some(active) = self.rules.get(rule) else { return false };
+        if let Some(what) = event_of(active) {
+            let takes = self.happenings.takes(rule, group, active);
             if takes {
                 self.happenings.set((rule, group.to_owned()), state, what, &self.inputs);
             }
@@ -295,7 +292,7 @@ impl RunEvaluator {
     fn settle(&mut self, said: BTreeMap<Key, Said>, place: Place, changes: &mut Vec<Change>) {
         for (key, Said { condition, at_us }) in said {
             let (Some(rule), Some(active)) = (self.happenings.rule(key.0), self.rules.get(key.0)) else { continue };
-            let Some(what) = happenings::condition(&self.rules, key.0) else { continue };
+            let Some(what) = event_of(active) else { continue };
             if at_us < active.active_from_us {
                 continue;
             }

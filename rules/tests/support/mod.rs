@@ -17,12 +17,13 @@ use uuid::Uuid;
 /// Every windowed function.
 const FUNCTIONS: [&str; 7] = ["mean", "min", "max", "stddev", "slope", "zscore", "quantile"];
 
-/// Rules on every group, all different; every other one with a function over the last 50 readings.
-pub(crate) fn rules(count: usize) -> Arc<Vec<ActiveRule>> {
+/// Rules on every group, all different; every other one with a function over the last 50 readings. Values are between 0
+/// and 20: above 1000, no condition holds; above 0, many come and go with every reading, as badly chosen ones do.
+pub(crate) fn rules(count: usize, above: f64) -> Arc<Vec<ActiveRule>> {
     let rule = |number: usize| {
         let metric = |at: usize| EDGE_METRICS[at % EDGE_METRICS.len()].name;
         let (one, other) = (metric(number / 2), metric(number / 2 + 7));
-        let threshold = number as f64 / 10.0;
+        let threshold = above + number as f64 / 10.0;
         let when = if number % 2 == 0 {
             match FUNCTIONS[(number / 2) % FUNCTIONS.len()] {
                 "quantile" => format!("quantile({one}, 0.9, 50) > {threshold} or {other} < -1"),
@@ -31,7 +32,7 @@ pub(crate) fn rules(count: usize) -> Arc<Vec<ActiveRule>> {
         } else if number % 10 == 9 {
             ["edge.gap_collapse", "edge.rotation", "numeric.nonfinite"][number % 3].to_owned()
         } else {
-            format!("{one} > {threshold} and abs({other} - {one}) < {threshold} + 1")
+            format!("abs({other} - {one}) > {threshold} and {one} > 1")
         };
         // An event cannot hold for longer.
         let hold = if when.contains(' ') { Some(3) } else { None };
