@@ -19,7 +19,10 @@ pub use condition::{
     Comparison, Condition, EventCondition, Expression, Family, Function, Number, Term, TermSource, Truth,
 };
 pub(crate) use fault::Fault;
+pub(crate) use nearest::did_you_mean;
 pub use parser::{MAX_DEPTH, MAX_NODES};
+
+pub(crate) use token::shown;
 
 use crate::{Problem, RuleDefinition, Template, group_filter::GroupFilter};
 
@@ -65,6 +68,14 @@ impl Condition {
             return event.map(Self::Event);
         }
         check::check(&parser::parse(&tokens, text)?, text).map(Self::Expression)
+    }
+}
+
+/// What a text in double quotation marks says.
+pub(crate) fn unquoted(text: &str) -> Option<String> {
+    match token::tokens(text).ok()?.as_slice() {
+        [token::Token { kind: token::TokenKind::Text(text), .. }] => Some(text.clone()),
+        _ => None,
     }
 }
 
