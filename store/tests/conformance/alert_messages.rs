@@ -56,6 +56,24 @@ pub(crate) async fn a_message_is_sealed_once(store: AnyStore) {
     assert_eq!(store.notifications(100).await.unwrap(), []);
 }
 
+/// However much is kept back, the rest is told: whole keys, so that what is silenced of them is seen, too.
+pub(crate) async fn what_is_silenced_hides_nothing(store: AnyStore) {
+    let keys: Vec<_> = (0..40).map(|number| ["a", "b", "c", "d"][number % 4]).collect();
+    with_notifications(&store, &keys).await;
+    let all = store.notifications(100).await.unwrap();
+    let silenced: Vec<_> = all
+        .iter()
+        .filter(|it| it.new.group_key != "c" || it.new.created_at_us < 30)
+        .map(|it| it.notification_id)
+        .collect();
+    store.silence_notifications(&silenced, true).await.unwrap();
+    let shown = store.notifications(12).await.unwrap();
+    let keys: String = shown.iter().map(|it| it.new.group_key.as_str()).collect();
+    assert_eq!(keys, "aacccccccccc");
+    assert_eq!(shown.iter().filter(|it| !it.silenced).count(), 3);
+    assert!(shown[2..].is_sorted_by_key(|it| it.notification_id));
+}
+
 pub(crate) async fn messages_of_a_key_are_taken_in_order(store: AnyStore) {
     let mut messages = [("a", 1), ("b", 5), ("a", 2), ("c", 3), ("c", 1)].map(|(key, due)| message("pager", key, due));
     for (message, number) in messages.iter_mut().zip(1..) {
