@@ -10,9 +10,10 @@ mod open;
 mod session;
 mod values;
 
-use std::{fs::File, path::Path};
+use std::{fs::File, path::Path, sync::Arc};
 
 use sqlx::{Sqlite, SqlitePool, Transaction};
+use tokio::sync::Semaphore;
 
 use crate::{
     backend::{Access, Backend, Dialect},
@@ -25,6 +26,9 @@ use session::SqliteSession;
 pub struct SqliteStore {
     /// The one connection that writes.
     writer: SqlitePool,
+    /// Whoever writes what alerts are about queues here first, so that in the queue for the writer there is never more
+    /// than one of them before the recorder.
+    alerts: Arc<Semaphore>,
     /// Connections that only read.
     readers: SqlitePool,
     /// Locked while the store is open, so that two servers never share a data directory.
@@ -51,8 +55,9 @@ impl Backend for SqliteStore {
     type Session = SqliteSession;
 
     const DIALECT: Dialect = Dialect {
-        lock_run: None,
+        lock_name: None,
         for_update: "",
+        skip_locked: "",
         // How durable a commit is was set on the one connection that writes.
         number_commit: "UPDATE meta SET commit_seq = commit_seq + 1, last_event_id = last_event_id + $1
                         RETURNING commit_seq, last_event_id, TRUE AS durable",
@@ -84,8 +89,13 @@ impl Backend for SqliteStore {
 
     async fn session(&self, access: Access) -> Result<SqliteSession, StoreError> {
         Ok(match access {
-            Access::Commit | Access::Write => SqliteSession::Transaction(self.begin().await?),
-            Access::Snapshot => SqliteSession::Transaction(self.readers.begin().await?),
+            Access::Commit | Access::Write => SqliteSession::Transaction(self.begin().await?, None),
+            Access::Alerts => {
+                let turn = Arc::clone(&self.alerts).acquire_owned().await;
+                let turn = turn.map_err(|_| StoreError::Unavailable("the store is closed".to_owned()))?;
+                SqliteSession::Transaction(self.begin().await?, Some(turn))
+            }
+            Access::Snapshot => SqliteSession::Transaction(self.readers.begin().await?, None),
             Access::Single => SqliteSession::Single(self.readers.acquire().await?),
         })
     }
@@ -99,5 +109,41 @@ impl Backend for SqliteStore {
         self.writer.close().await;
         // Nothing is lost when this fails: the lock goes with the file handle at the latest.
         let _ = self.lock.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::backend::Session as _;
+
+    /// However many transactions of alerts wait, the recorder waits for one of them. On a runtime of one thread each task
+    /// runs until it waits, so that all of them are queued when the writer is given back.
+    #[tokio::test]
+    async fn the_recorder_waits_for_one_transaction_of_alerts() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(dir.path()).await.unwrap());
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let under_way = store.session(Access::Write).await.unwrap();
+        let mut waiting = Vec::new();
+        for access in [Access::Alerts, Access::Alerts, Access::Alerts, Access::Alerts, Access::Commit] {
+            let (store, order) = (Arc::clone(&store), Arc::clone(&order));
+            waiting.push(tokio::spawn(async move {
+                let session = store.session(access).await.unwrap();
+                order.lock().unwrap().push(access);
+                session.commit().await.unwrap();
+            }));
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.alerts.available_permits(), 0);
+        under_way.commit().await.unwrap();
+        for task in waiting {
+            task.await.unwrap();
+        }
+        let order = order.lock().unwrap();
+        assert_eq!(order[..2], [Access::Alerts, Access::Commit]);
+        assert_eq!(order.len(), 5);
     }
 }
