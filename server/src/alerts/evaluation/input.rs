@@ -166,8 +166,7 @@ pub(super) fn width(inputs: &Inputs) -> usize {
 /// Where values come from besides the steps' own rows, and how many each has, in the order of the columns.
 pub(super) fn sources(inputs: &Inputs) -> impl Iterator<Item = (ValuesSource, usize)> + '_ {
     let streams = inputs.streams.iter();
-    let streams =
-        streams.map(|(key, metrics)| (ValuesSource::Stream(key.clone(), metrics.clone()), metrics.len()));
+    let streams = streams.map(|(key, metrics)| (ValuesSource::Stream(key.clone(), metrics.clone()), metrics.len()));
     let layers = inputs.layers.iter();
     streams.chain(layers.map(|(key, fields)| (ValuesSource::Layer(key.clone(), fields.clone()), fields.len())))
 }
