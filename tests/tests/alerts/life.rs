@@ -63,7 +63,7 @@ async fn a_real_client_is_watched_as_it_trains(backend: Backend) {
     let ended = |alerts: &[gradwatch_store::Alert]| alerts[0].state == AlertState::Resolved;
     let alerts = world.until(&run, "it ends with the run", ended).await;
     let (moment, reason) = alerts[0].resolved.clone().expect("it ended");
-    assert_eq!((moment.step, reason.as_str()), (60, "run_over"));
+    assert_eq!((moment.step, reason.as_str()), (61, "run_over"));
     world.server.stop().await;
 }
 
