@@ -41,7 +41,7 @@ pub(super) use self::queue::Queue;
 use self::{
     lane::Interrupted,
     queue::News,
-    watched::{About, Passed, WatchedRun},
+    watched::{About, LaneRules, Passed, WatchedRun},
 };
 use super::{RuleBook, RuleSet};
 use crate::{
@@ -55,10 +55,12 @@ use crate::{
 const BATCH: usize = 64;
 /// Runs read at once: more would only wait for the store's connections.
 const READ_AT_ONCE: usize = 4;
+const LANES: [AlertLane; 2] = [AlertLane::Steps, AlertLane::Layers];
 /// How often time alone is looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// Runs that nobody has heard of for longer are not looked at after a start.
-const LONG_AGO_US: i64 = 30 * 86_400 * 1_000_000;
+const LONG_AGO_US: i64 = 30 * DAY_US;
+const DAY_US: i64 = 86_400 * 1_000_000;
 /// How long to wait for a store that does not answer, and for a run that was given up.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -80,7 +82,7 @@ pub(super) struct Parts {
 }
 
 /// The rules by lane.
-type Lanes = Vec<(AlertLane, Arc<Vec<ActiveRule>>)>;
+type Lanes = [LaneRules; 2];
 
 /// What is in memory of a run.
 enum Held {
@@ -151,13 +153,13 @@ impl Evaluation {
                 _ = changed.changed() => {
                     let rules = Arc::clone(&changed.borrow_and_update());
                     if self.take_rules(rules) {
-                        since_us = Some(clock::now_us() - LONG_AGO_US);
+                        since_us = Some(clock::now_us() - DAY_US);
                     }
                 }
                 heard = missed.changed() => {
                     if heard.is_ok() {
                         self.runs.clear();
-                        since_us = Some(clock::now_us() - LONG_AGO_US);
+                        since_us = Some(clock::now_us() - DAY_US);
                     }
                 }
                 _ = ticks.tick() => self.tick(),
@@ -256,7 +258,7 @@ impl Evaluation {
     /// Keeps what was looked at, unless it is over, or something of it has not landed.
     fn put_back(&mut self, run_id: RunId, mut held: Held, more: bool, landed: &BTreeMap<(RunId, AlertLane), Landed>) {
         if let Held::Watched(run) = &mut held {
-            for lane in [AlertLane::Steps, AlertLane::Layers] {
+            for lane in LANES {
                 match landed.get(&(run_id, lane)) {
                     None => {}
                     Some(Landed::Yes) => run.landed(lane),
@@ -318,11 +320,8 @@ impl Evaluation {
     /// start, nothing could.
     fn can_tell_silence(&self, now_us: i64) -> bool {
         let listening_us = now_us - self.parts.trouble.last_us().max(self.listening_since_us);
-        let longest = self.rules.active.iter().filter_map(|rule| match rule.rule.definition.hold {
-            Some(gradwatch_rules::Hold::Microseconds(hold_us)) if is_silence(rule) => Some(hold_us),
-            _ => None,
-        });
-        longest.max().is_some_and(|hold_us| listening_us >= hold_us)
+        let longest_us = self.rules.active.iter().filter_map(lane::silence_us).max();
+        longest_us.is_some_and(|silence_us| listening_us >= silence_us)
     }
 
     /// Commits evaluations in one transaction; one by one when it is refused as data.
@@ -406,12 +405,5 @@ impl From<bool> for Landed {
 }
 
 fn by_lane(rules: &[ActiveRule]) -> Lanes {
-    let of = |lane: AlertLane| Arc::new(rules.iter().filter(|rule| rule.lane() == lane).cloned().collect());
-    [AlertLane::Steps, AlertLane::Layers].map(|lane| (lane, of(lane))).into()
-}
-
-/// A rule on silence, which fires when time passes.
-fn is_silence(rule: &ActiveRule) -> bool {
-    use gradwatch_rules::language::{Condition, EventCondition};
-    matches!(*rule.rule.condition, Condition::Event(EventCondition::Stalled))
+    LANES.map(|lane| LaneRules::new(lane, rules))
 }
