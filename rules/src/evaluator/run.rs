@@ -14,7 +14,6 @@ use super::{
     plan::{self, Machines},
     selection::{GroupFilter, RunIndex, takes_run},
     series::Series,
-    term_text::text_of,
 };
 use crate::language::{Condition, Expression};
 
@@ -277,7 +276,7 @@ impl RunEvaluator {
         let Some(rule) = rules.get(self.machines.all[place].rule as usize) else { return BTreeMap::new() };
         let Condition::Expression(Expression { terms, .. }) = &*rule.rule.condition else { return BTreeMap::new() };
         let scope = self.scope(place, rule, step);
-        let value = |(place, term): (usize, &crate::language::Term)| Some((text_of(&term.source), scope.term(place)?));
+        let value = |(place, term): (usize, &crate::language::Term)| Some((term.to_string(), scope.term(place)?));
         terms.iter().enumerate().filter_map(value).collect()
     }
 
