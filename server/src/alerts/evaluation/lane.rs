@@ -51,8 +51,8 @@ impl From<StoreError> for Interrupted {
 pub(super) enum AtTheEnd {
     /// More will come.
     Wait,
-    /// So much time has passed, by the server's clock.
-    Tick(i64),
+    /// So much time has passed, by the server's clock; steps could be heard of since then.
+    Tick { hearing_since_us: i64, now_us: i64 },
     /// Nothing: the run is over.
     Finish(i64),
 }
@@ -109,7 +109,7 @@ impl Lane {
             self.add_events(reader, about, &mut chunk, reached.filter(|_| more), last_event_id).await?;
         }
         let end = if more || self.finished { AtTheEnd::Wait } else { end };
-        if !chunk.is_empty() || matches!(end, AtTheEnd::Tick(_)) {
+        if !chunk.is_empty() || matches!(end, AtTheEnd::Tick { .. }) {
             let steps = chunk.len();
             let evaluated = self.evaluate(reader.pipeline, chunk, self.cursor.at, end).await?;
             reader.metrics.alert_steps_evaluated.inc_by(steps as u64);
@@ -169,8 +169,8 @@ impl Lane {
         let job = move || {
             let mut changes = Vec::new();
             chunk.advance(after, &mut evaluator, &mut changes);
-            if let AtTheEnd::Tick(now_us) = end {
-                evaluator.tick(now_us, &mut changes);
+            if let AtTheEnd::Tick { hearing_since_us, now_us } = end {
+                evaluator.tick_hearing_since(hearing_since_us, now_us, &mut changes);
             }
             let changed = changes.iter().map(|change| (change.rule, change.group.clone()));
             let keys: BTreeSet<MachineKey> = evaluator.take_touched().into_iter().chain(changed).collect();
@@ -230,12 +230,10 @@ impl Lane {
     }
 }
 
-/// How long without a step it takes a rule to fire; none: time alone does not make it fire.
-pub(super) fn silence_us(rule: &ActiveRule) -> Option<i64> {
-    match (&*rule.rule.condition, rule.rule.definition.hold) {
-        (Condition::Event(EventCondition::Stalled), Some(Hold::Microseconds(silence_us))) => Some(silence_us),
-        _ => None,
-    }
+/// Whether time alone makes a rule fire.
+pub(super) fn is_silence(rule: &ActiveRule) -> bool {
+    let is_stalled = matches!(*rule.rule.condition, Condition::Event(EventCondition::Stalled));
+    is_stalled && matches!(rule.rule.definition.hold, Some(Hold::Microseconds(_)))
 }
 
 /// The types of events that rules look at.

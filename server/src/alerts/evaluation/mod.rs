@@ -293,8 +293,9 @@ impl Evaluation {
                 held = Some(watched.map_or(Held::Unwatched, |run| Held::Watched(Box::new(run))));
             }
             let Some(Held::Watched(run)) = &mut held else { return Ok(Passed { commits: Vec::new(), more: false }) };
-            let tick = self.can_tell_silence(now_us);
-            run.pass((&*parts.store, &parts.pipeline), &self.rules, now_us, tick).await
+            // While the store is in trouble, and before the start, no step could be heard of.
+            let hearing_since_us = parts.trouble.last_us().max(self.listening_since_us);
+            run.pass((&*parts.store, &parts.pipeline), &self.rules, now_us, hearing_since_us).await
         };
         let outcome = outcome.await;
         // After a panic or half a read it is not what it was; and of what is over nothing more is expected.
@@ -314,14 +315,6 @@ impl Evaluation {
             public_url: self.parts.public_url.clone(),
             now_us,
         }
-    }
-
-    /// Whether frames could be heard for as long as any rule waits for them. While the store is in trouble, and before the
-    /// start, nothing could.
-    fn can_tell_silence(&self, now_us: i64) -> bool {
-        let listening_us = now_us - self.parts.trouble.last_us().max(self.listening_since_us);
-        let longest_us = self.rules.active.iter().filter_map(lane::silence_us).max();
-        longest_us.is_some_and(|silence_us| listening_us >= silence_us)
     }
 
     /// Commits evaluations in one transaction; one by one when it is refused as data.

@@ -206,7 +206,7 @@ impl WatchedRun {
                 rules.filter(|(_, rule)| facts::takes(&rule.rule.definition.select, &facts))
             };
             let active_from_us = taken().map(|(_, rule)| rule.active_from_us).min().unwrap_or(i64::MAX);
-            let silences = taken().filter(|(_, rule)| lane::silence_us(rule).is_some()).map(|(place, _)| place);
+            let silences = taken().filter(|(_, rule)| lane::is_silence(rule)).map(|(place, _)| place);
             let lane = Lane {
                 lane: *lane,
                 rules: Arc::clone(rules),
@@ -314,7 +314,7 @@ impl WatchedRun {
         (store, pipeline): (&dyn Store, &Pipeline),
         rules: &Arc<RuleSet>,
         now_us: i64,
-        tick: bool,
+        hearing_since_us: i64,
     ) -> Result<Passed, Interrupted> {
         self.about.now_us = now_us;
         self.about.rules = Arc::clone(rules);
@@ -328,11 +328,12 @@ impl WatchedRun {
                 (through, all) = before_pending(store, self.about.run_id, &self.line, through).await?;
                 lane.events_pending = true;
             }
-            let end = match (self.state.is_over() && all, tick) {
+            let end = match (self.state.is_over(), all) {
                 // Silence ends with the word of the end, however late it is looked at.
-                (true, _) => AtTheEnd::Finish(self.last_seen_us.min(now_us)),
-                (false, true) => AtTheEnd::Tick(now_us),
-                (false, false) => AtTheEnd::Wait,
+                (true, true) => AtTheEnd::Finish(self.last_seen_us.min(now_us)),
+                (true, false) => AtTheEnd::Wait,
+                (false, _) if lane.silences.is_empty() => AtTheEnd::Wait,
+                (false, _) => AtTheEnd::Tick { hearing_since_us, now_us },
             };
             let more = lane.pass(&reader, &self.about, (through, self.frontier.event_id), end).await?;
             passed.more |= more;
