@@ -96,11 +96,13 @@ fn one_version_each() -> Result<()> {
 }
 
 /// Benchmarks of one crate, by package.
-const BENCHES_OF_A_CRATE: [(&str, &str); 5] = [
+const BENCHES_OF_A_CRATE: [(&str, &str); 7] = [
     ("gradwatch-spectral", "sketch"),
     ("gradwatch-spectral", "edge"),
     ("gradwatch-spectral", "false_alarms"),
     ("gradwatch-store", "commit"),
+    ("gradwatch-rules", "rules"),
+    ("gradwatch-rules", "rules_memory"),
     ("gradwatch-tests", "submit"),
 ];
 
