@@ -107,7 +107,7 @@ const BENCHES_OF_A_CRATE: [(&str, &str); 7] = [
 ];
 
 /// Benchmarks of the whole service.
-const BENCHES_OF_THE_SERVICE: [&str; 4] = ["ingest", "charts", "memory", "snapshots"];
+const BENCHES_OF_THE_SERVICE: [&str; 5] = ["ingest", "charts", "memory", "snapshots", "alerts"];
 
 fn bench(name: Option<&str>, arguments: &[String]) -> Result<()> {
     let is_known =
