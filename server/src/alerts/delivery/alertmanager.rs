@@ -64,7 +64,8 @@ fn labels(
     group: &str,
     own: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
-    let ours = [("alertname", rule), ("severity", severity), ("project", project), ("run_id", run_id), ("group", group)];
+    let ours =
+        [("alertname", rule), ("severity", severity), ("project", project), ("run_id", run_id), ("group", group)];
     let ours = ours.map(|(name, value)| (name.to_owned(), value.to_owned()));
     named(ours.into(), own)
 }
@@ -147,9 +148,16 @@ mod tests {
     fn labels_get_names_that_prometheus_allows_and_none_is_lost() {
         let mut notice = sample::notice("r", 1);
         notice.group = String::new();
-        for (name, value) in
-            [("a.b", "1"), ("a-b", "2"), ("a_b", "3"), ("9", "4"), ("é", "5"), ("severity", "6"), ("", "7"), ("none", "")]
-        {
+        for (name, value) in [
+            ("a.b", "1"),
+            ("a-b", "2"),
+            ("a_b", "3"),
+            ("9", "4"),
+            ("é", "5"),
+            ("severity", "6"),
+            ("", "7"),
+            ("none", ""),
+        ] {
             notice.labels.insert(name.to_owned(), value.to_owned());
         }
         let labels = sent(notice)[0]["labels"].clone();

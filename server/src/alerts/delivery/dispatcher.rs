@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gradwatch_store::{Message, Store, StoreError};
+use gradwatch_store::{AlertState, Message, Notification, Store, StoreError};
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, timeout},
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{
     connection::Connector,
     content::{Content, new_message},
+    pages::Pages,
     receiver::ReceiverTask,
     retry::GIVE_UP_AFTER_US,
     sealing::{self, Known, Plan},
@@ -35,8 +36,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOOK_SHARE: u32 = 20;
 /// How long to wait for a store that does not answer.
 const STORE_RETRY: Duration = Duration::from_secs(1);
-/// Notifications read at once.
-const PAGE: usize = 5_000;
 /// How long attempts that are under way may take when the server shuts down. What is cut off is sent again.
 const LAST_ATTEMPTS: Duration = Duration::from_secs(2);
 
@@ -188,8 +187,13 @@ impl Dispatcher {
         for name in current.receivers.keys() {
             if !receivers.contains_key(name) {
                 let ended = self.draining.child_token();
-                let task =
-                    ReceiverTask::new(Arc::clone(self), name.clone(), rules.clone(), self.due.subscribe(), ended.clone());
+                let task = ReceiverTask::new(
+                    Arc::clone(self),
+                    name.clone(),
+                    rules.clone(),
+                    self.due.subscribe(),
+                    ended.clone(),
+                );
                 self.tasks.spawn(task.run());
                 receivers.insert(name.clone(), ended);
             }
@@ -198,24 +202,48 @@ impl Dispatcher {
 
     /// Seals what is ready. Answers when there will be more to do.
     async fn look(&self, current: &RuleSet) -> Result<Option<i64>, StoreError> {
-        let mut notifications = self.store.notifications(PAGE).await?;
-        if notifications.is_empty() {
-            return Ok(None);
-        }
+        self.count_waiting().await?;
         let now_us = clock::now_us();
         let silences = Silences::at(&self.store.silences(now_us).await?, now_us);
+        let mut next_us = silences.next_change_us;
+        let mut pages = Pages::new(&*self.store);
+        loop {
+            let page = pages.next().await?;
+            if page.is_empty() {
+                return Ok(next_us);
+            }
+            let page_next_us = self.seal(&page, current, &silences, now_us).await?;
+            next_us = next_us.into_iter().chain(page_next_us).min();
+        }
+    }
+
+    async fn count_waiting(&self) -> Result<(), StoreError> {
+        let (count, since_us) = self.store.waiting_messages().await?;
+        let age_us = since_us.map_or(0, |since_us| (clock::now_us() - since_us).max(0));
+        self.metrics.alert_messages_waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+        self.metrics.alert_oldest_message_seconds.set(age_us as f64 / 1e6);
+        Ok(())
+    }
+
+    /// Seals what is ready of these. Answers when the next of them will be.
+    async fn seal(
+        &self,
+        notifications: &[Notification],
+        current: &RuleSet,
+        silences: &Silences,
+        now_us: i64,
+    ) -> Result<Option<i64>, StoreError> {
         let mut over = HashSet::new();
-        for alert_id in sealing::released(&notifications, &silences) {
+        for alert_id in sealing::released(notifications, silences) {
             let alert = self.store.alert(alert_id).await?;
-            if alert.is_none_or(|alert| alert.state != gradwatch_store::AlertState::Firing) {
+            if alert.is_none_or(|alert| alert.state != AlertState::Firing) {
                 over.insert(alert_id);
             }
         }
-        let definitions = |receiver: &Arc<crate::alerts::Receiver>| receiver.definition.clone();
-        let receivers = current.receivers.iter().map(|(name, receiver)| (name.clone(), definitions(receiver))).collect();
-        let known = Known { now_us, receivers: &receivers, silences: &silences, over: &over };
-        let Plan { seal, drop, silence, next_us } = sealing::plan(&notifications, &known);
-        notifications.clear();
+        let Plan { seal, drop, silence, next_us } = {
+            let receiver = |name: &str| current.receivers.get(name).map(|receiver| &receiver.definition);
+            sealing::plan(notifications, &Known { now_us, receiver: &receiver, silences, over: &over })
+        };
         if !silence.is_empty() {
             self.store.silence_notifications(&silence, true).await?;
         }
@@ -229,7 +257,7 @@ impl Dispatcher {
         if !seal.is_empty() {
             self.messages_are_due();
         }
-        Ok(next_us.into_iter().chain(silences.next_change_us).min())
+        Ok(next_us)
     }
 
     fn messages_are_due(&self) {

@@ -18,6 +18,7 @@ mod connection;
 mod content;
 mod dispatcher;
 mod outcome;
+mod pages;
 mod receiver;
 mod request;
 mod resend;
@@ -33,4 +34,3 @@ mod slack;
 mod webhook;
 
 pub(crate) use dispatcher::Dispatcher;
-pub(crate) use silence::{Matcher, MatcherError, check_matchers};

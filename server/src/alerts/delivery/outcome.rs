@@ -86,7 +86,8 @@ impl Attempted {
 /// What can be stored and shown of a text from outside: short, and without control characters, which databases and
 /// terminals take amiss.
 pub(super) fn text(raw: &str) -> String {
-    let mut text: String = raw.chars().map(|it| if it.is_control() { ' ' } else { it }).take(MAX_DETAIL_BYTES).collect();
+    let mut text: String =
+        raw.chars().map(|it| if it.is_control() { ' ' } else { it }).take(MAX_DETAIL_BYTES).collect();
     text.truncate(text.floor_char_boundary(MAX_DETAIL_BYTES));
     text
 }

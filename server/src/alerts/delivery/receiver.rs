@@ -123,19 +123,23 @@ impl ReceiverTask {
         }
     }
 
-    /// When to look again, if nothing happens before.
+    /// When to look again, if nothing happens before. What waits for attempts to end is looked at when they do.
     fn next_look(&self, receiver: &Receiver, wait: Duration) -> Instant {
         let now = Instant::now();
         let latest = now + wait;
+        if receiver.stored.disabled.is_some() || self.is_full(receiver) {
+            return latest;
+        }
         if let Some(until) = self.paused_until {
             return until.min(latest);
         }
+        let resend_at = is_alertmanager(receiver).then_some(self.resend_at);
+        if resend_at.is_some_and(|at| at <= now) {
+            return if self.attempts.is_empty() { now } else { latest };
+        }
         let retry_us = self.retries_us.first().map(|at_us| u64::try_from(at_us - clock::now_us()).unwrap_or_default());
-        let retry = retry_us.map(|wait_us| now + Duration::from_micros(wait_us));
-        let resend = matches!(receiver.definition.kind, ReceiverKind::Alertmanager { .. }).then_some(self.resend_at);
-        // What waits for attempts to end is looked at when they do.
-        let is_full = self.is_full(receiver) || self.attempts.is_empty() && retry.is_none() && resend.is_none();
-        if is_full { latest } else { retry.into_iter().chain(resend).min().map_or(latest, |next| next.min(latest)) }
+        let retry_at = retry_us.map(|wait_us| now + Duration::from_micros(wait_us));
+        resend_at.into_iter().chain(retry_at).min().map_or(latest, |next| next.min(latest))
     }
 
     fn is_full(&self, receiver: &Receiver) -> bool {
@@ -150,7 +154,7 @@ impl ReceiverTask {
             return Ok(());
         }
         self.paused_until = None;
-        if matches!(receiver.definition.kind, ReceiverKind::Alertmanager { .. }) && self.resend_at <= Instant::now() {
+        if is_alertmanager(receiver) && self.resend_at <= Instant::now() {
             // Invariant: nothing that an Alertmanager is told of again is older than what it was told last. So no message is
             // under way meanwhile.
             if !self.attempts.is_empty() {
@@ -160,15 +164,15 @@ impl ReceiverTask {
             self.wait_for_turn(receiver.definition.max_per_minute).await;
             resend(&self.dispatcher, &receiver.definition).await?;
         }
+        // Those are looked for now. What does not fit is looked for when an attempt has ended.
+        let now_us = clock::now_us();
+        self.retries_us.retain(|at_us| *at_us > now_us);
         while !self.is_full(receiver) {
             let now_us = clock::now_us();
             let until = CLAIM + Duration::from_secs(receiver.definition.timeout_s.into());
             let until_us = now_us + i64::try_from(until.as_micros()).unwrap_or(i64::MAX / 2);
             let claimed = self.dispatcher.store.claim_messages(&self.name, now_us, until_us, 1).await?;
-            let Some(message) = claimed.into_iter().next() else {
-                self.retries_us.retain(|at_us| *at_us > now_us);
-                break;
-            };
+            let Some(message) = claimed.into_iter().next() else { break };
             if !self.in_flight.insert(message.message_id) {
                 break;
             }
@@ -225,6 +229,10 @@ impl ReceiverTask {
         }
         Ok(())
     }
+}
+
+fn is_alertmanager(receiver: &Receiver) -> bool {
+    matches!(receiver.definition.kind, ReceiverKind::Alertmanager { .. })
 }
 
 /// Invariant: what was sent is recorded before the message is anybody's again. Killed in between, it is sent once more.
@@ -287,7 +295,11 @@ fn log(message: &Message, attempted: &Attempted) {
     let (outcome, status) = (attempted.outcome.as_str(), attempted.status);
     match state {
         MessageState::Delivered => tracing::debug!(%message_id, receiver, attempts, "message delivered"),
-        MessageState::Waiting => tracing::warn!(%message_id, receiver, attempts, outcome, status, "message is tried again"),
-        MessageState::Failed => tracing::error!(%message_id, receiver, attempts, outcome, status, "message is given up"),
+        MessageState::Waiting => {
+            tracing::warn!(%message_id, receiver, attempts, outcome, status, "message is tried again")
+        }
+        MessageState::Failed => {
+            tracing::error!(%message_id, receiver, attempts, outcome, status, "message is given up")
+        }
     }
 }

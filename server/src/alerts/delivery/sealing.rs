@@ -1,7 +1,7 @@
 //! Which notifications become messages, and when. Pure: the dispatcher reads what is needed, and carries out what is
 //! decided.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use gradwatch_rules::ReceiverDefinition;
 use gradwatch_store::{AlertState, Message, Notification};
@@ -21,7 +21,7 @@ pub(super) struct Known<'a> {
     /// The server's clock.
     pub(super) now_us: i64,
     /// Whom there is to tell.
-    pub(super) receivers: &'a BTreeMap<String, ReceiverDefinition>,
+    pub(super) receiver: &'a dyn Fn(&str) -> Option<&'a ReceiverDefinition>,
     /// What is kept back now.
     pub(super) silences: &'a Silences,
     /// Alerts that fire no more.
@@ -50,11 +50,10 @@ pub(super) fn released(notifications: &[Notification], silences: &Silences) -> V
 /// Decides. `notifications` are in the order of receiver, group key and id.
 pub(super) fn plan(notifications: &[Notification], known: &Known<'_>) -> Plan {
     let mut plan = Plan::default();
-    let same_group = |a: &Notification, b: &Notification| {
-        (&a.new.receiver, &a.new.group_key) == (&b.new.receiver, &b.new.group_key)
-    };
+    let same_group =
+        |a: &Notification, b: &Notification| (&a.new.receiver, &a.new.group_key) == (&b.new.receiver, &b.new.group_key);
     for group in notifications.chunk_by(same_group) {
-        match known.receivers.get(&group[0].new.receiver) {
+        match (known.receiver)(&group[0].new.receiver) {
             Some(receiver) => plan_group(group, receiver, known, &mut plan),
             // It was deleted, and with it what it was to be told.
             None => plan.drop.extend(group.iter().map(|notification| notification.notification_id)),
