@@ -167,6 +167,7 @@ impl RuleBook {
             None => {}
         }
         secrets::keep(&mut definition.kind, old.map(|receiver| &receiver.definition.kind))?;
+        definition.check().map_err(BookError::Problems)?;
         let receiver = stored::receiver(&definition, old.map(|old| &old.stored), AlertSource::Api, clock::now_us());
         self.store.put_alert_receiver(&receiver).await?;
         self.refresh().await?;
@@ -265,3 +266,6 @@ fn refuse_file(source: AlertSource, what: &str, name: &str) -> Result<(), BookEr
 fn new_id() -> Uuid {
     Uuid::new_v4()
 }
+
+#[cfg(test)]
+mod tests;
