@@ -19,9 +19,12 @@ pub use condition::{
     Comparison, Condition, EventCondition, Expression, Family, Function, Number, Term, TermSource, Truth,
 };
 pub(crate) use fault::Fault;
+pub(crate) use nearest::did_you_mean;
 pub use parser::{MAX_DEPTH, MAX_NODES};
 
-use crate::{Problem, RuleDefinition, Template};
+pub(crate) use token::shown;
+
+use crate::{Problem, RuleDefinition, Template, group_filter::GroupFilter};
 
 /// The longest text of a condition.
 pub const MAX_TEXT_BYTES: usize = 4 * 1024;
@@ -33,6 +36,8 @@ pub struct CompiledRule {
     pub definition: RuleDefinition,
     /// What it means.
     pub condition: Arc<Condition>,
+    /// The groups or layers that its selector takes.
+    pub(crate) groups: GroupFilter,
     /// The summary.
     pub summary: Template,
     /// The annotations.

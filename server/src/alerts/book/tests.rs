@@ -1,5 +1,5 @@
 use gradwatch_rules::ReceiverKind;
-use gradwatch_store::SqliteStore;
+use gradwatch_store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
