@@ -41,10 +41,13 @@ fn assert_same(received: &[Received]) {
     }
 }
 
+/// A name, what the receiver does at first, and what is recorded of that.
+type Failure = (&'static str, fn() -> Reply, &'static str, Option<u16>);
+
 /// Each kind of failure, then success: recorded each, and the same message both times. All at once, as the wait between
 /// them is the same.
 async fn what_fails_is_sent_again_until_it_is_taken(backend: Backend) {
-    let failures: [(&str, fn() -> Reply, &str, Option<u16>); 6] = [
+    let failures: [Failure; 6] = [
         ("500", || Reply::Answer(500, vec![], "no\0 room\u{1b}".to_owned()), "status", Some(500)),
         ("404", || Reply::Status(404), "status", Some(404)),
         ("hangs", || Reply::Hang, "timeout", None),
