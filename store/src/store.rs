@@ -450,6 +450,12 @@ pub trait Store: Send + Sync + 'static {
     /// When the database fails.
     async fn set_receiver_disabled(&self, name: &str, disabled: Option<(i64, String)>) -> Result<bool, StoreError>;
 
+    /// How many messages wait, and since when the oldest of them does.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn waiting_messages(&self) -> Result<(u64, Option<i64>), StoreError>;
+
     /// A page of messages.
     ///
     /// # Errors

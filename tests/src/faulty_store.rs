@@ -561,6 +561,10 @@ impl Store for FaultyStore {
         self.inner.set_receiver_disabled(name, disabled).await
     }
 
+    async fn waiting_messages(&self) -> Result<(u64, Option<i64>), StoreError> {
+        self.inner.waiting_messages().await
+    }
+
     async fn messages(&self, query: &MessageQuery) -> Result<Page<Message>, StoreError> {
         self.inner.messages(query).await
     }

@@ -23,6 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use book::{BookError, Receiver, RuleBook, RuleSet};
+pub(crate) use delivery::Dispatcher;
 pub(crate) use notice::Notice;
 
 use crate::{

@@ -318,6 +318,10 @@ impl<B: Backend> Store for B {
         alerts::receivers::set_receiver_disabled(self, name, disabled.as_ref()).await
     }
 
+    async fn waiting_messages(&self) -> Result<(u64, Option<i64>), StoreError> {
+        alerts::messages::waiting(self).await
+    }
+
     async fn messages(&self, query: &MessageQuery) -> Result<Page<Message>, StoreError> {
         alerts::messages::messages(self, query).await
     }

@@ -56,6 +56,16 @@ pub(crate) async fn a_message_is_sealed_once(store: AnyStore) {
     assert_eq!(store.notifications(100).await.unwrap(), []);
 }
 
+pub(crate) async fn waiting_messages_are_counted_with_the_age_of_the_oldest(store: AnyStore) {
+    assert_eq!(store.waiting_messages().await.unwrap(), (0, None));
+    let messages = [7, 5, 9].map(|number| message("pager", &format!("key {number}"), number));
+    seal(&store, &messages).await;
+    assert_eq!(store.waiting_messages().await.unwrap(), (3, Some(5)));
+    let delivered = Message { state: MessageState::Delivered, ended_at_us: Some(9), ..messages[1].clone() };
+    store.record_delivery(&delivery(&delivered), &delivered).await.unwrap();
+    assert_eq!(store.waiting_messages().await.unwrap(), (2, Some(7)));
+}
+
 /// However much is kept back, the rest is told: whole keys, so that what is silenced of them is seen, too.
 pub(crate) async fn what_is_silenced_hides_nothing(store: AnyStore) {
     let keys: Vec<_> = (0..40).map(|number| ["a", "b", "c", "d"][number % 4]).collect();
