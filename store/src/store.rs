@@ -15,8 +15,8 @@ use crate::{
         SketchExtent, SketchStream, SnapshotKey, StepRow, Token, TokenHash, TokenId,
     },
     query::{
-        AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page, ReadingQuery,
-        RollupPoint, RunQuery, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow,
+        AlertCount, AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page,
+        ReadingQuery, RollupPoint, RunQuery, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow,
     },
 };
 
@@ -412,6 +412,14 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the database fails.
     async fn alerts(&self, _query: &AlertQuery) -> Result<Page<Alert>, StoreError> {
+        unbuilt()
+    }
+
+    /// How many alerts of each rule are open, in any order; of all projects, or of one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn alert_counts(&self, _project: Option<&str>) -> Result<Vec<AlertCount>, StoreError> {
         unbuilt()
     }
 

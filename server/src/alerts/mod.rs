@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use book::{BookError, Receiver, RuleBook, RuleSet};
+pub(crate) use book::{BookError, Receiver, RuleBook, RuleSet, secrets};
 pub(crate) use notice::Notice;
 
 use crate::{

@@ -41,7 +41,8 @@ pub(crate) struct DeliveryView {
 
 impl From<Delivery> for DeliveryView {
     fn from(delivery: Delivery) -> Self {
-        let Delivery { delivery_id, message_id, receiver, attempt, at_us, duration_ms, outcome, status, detail } = delivery;
+        let Delivery { delivery_id, message_id, receiver, attempt, at_us, duration_ms, outcome, status, detail } =
+            delivery;
         Self {
             delivery_id: delivery_id.to_string(),
             message_id: message_id.to_string(),

@@ -3,7 +3,7 @@
 //! Invariant: a token of one project sees and changes alerts, rules and silences of that project only; receivers and what
 //! they are told are of all projects, and so are those who may look at them.
 //!
-//! Invariant: no answer holds a secret of a receiver (see `secrets`).
+//! Invariant: no answer holds a secret of a receiver (see `crate::alerts::secrets`).
 
 mod body;
 pub(crate) mod deliveries;
@@ -14,7 +14,6 @@ pub(crate) mod receivers;
 pub(crate) mod rule_check;
 mod rule_view;
 pub(crate) mod rules;
-mod secrets;
 mod silence_body;
 pub(crate) mod silences;
 mod views;
@@ -44,10 +43,7 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/api/v1/alerts/rules/check", check)
         .route("/api/v1/alerts/rules/reload", post(rules::reload))
         .route("/api/v1/alerts/receivers", get(receivers::list).post(receivers::create))
-        .route(
-            "/api/v1/alerts/receivers/{name}",
-            get(receivers::get).put(receivers::replace).delete(receivers::delete),
-        )
+        .route("/api/v1/alerts/receivers/{name}", get(receivers::get).put(receivers::replace).delete(receivers::delete))
         .route("/api/v1/alerts/receivers/{name}/test", post(receivers::test))
         .route("/api/v1/alerts/receivers/{name}/enable", post(receivers::enable))
         .route("/api/v1/alerts/silences", get(silences::list).post(silences::create))
@@ -60,15 +56,19 @@ pub(super) fn routes() -> Router<AppState> {
 
 /// The rules and receivers in force.
 fn book(state: &AppState) -> &RuleBook {
-    &state.alerts
+    &state.alerts.book
 }
 
 impl From<BookError> for Error {
     fn from(error: BookError) -> Self {
         match error {
             BookError::Problems(problems) => Self::problems(problems),
-            BookError::Unknown(_) => Self { field: Some("name".into()), ..Self::new(ErrorCode::NotFound, error.to_string()) },
-            BookError::Conflict(message) => Self { field: Some("name".into()), ..Self::new(ErrorCode::Conflict, message) },
+            BookError::Unknown(_) => {
+                Self { field: Some("name".into()), ..Self::new(ErrorCode::NotFound, error.to_string()) }
+            }
+            BookError::Conflict(message) => {
+                Self { field: Some("name".into()), ..Self::new(ErrorCode::Conflict, message) }
+            }
             BookError::Store(error) => error.into(),
         }
     }

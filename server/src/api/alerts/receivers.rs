@@ -11,9 +11,10 @@ use super::{
     body::{self, Members, NoMembers},
     book,
     path::NamePath,
-    secrets, views,
+    views,
 };
 use crate::{
+    alerts::secrets,
     api::{cursor::Paging, openapi::Problems, params::Query, refusal::Answer, time::Time},
     error::{Error, ErrorCode},
     state::AppState,
@@ -111,10 +112,7 @@ struct ReceiverPosition {
 /// Lists receivers by name.
 #[utoipa::path(get, operation_id = "listReceivers", path = "/api/v1/alerts/receivers", tag = "alerts", params(Paging),
     responses((status = 200, body = ReceiverList), Problems))]
-pub(crate) async fn list(
-    State(state): State<AppState>,
-    Query(paging): Query<Paging>,
-) -> Answer<Json<ReceiverList>> {
+pub(crate) async fn list(State(state): State<AppState>, Query(paging): Query<Paging>) -> Answer<Json<ReceiverList>> {
     let after = paging.position::<ReceiverPosition>()?;
     let set = book(&state).current();
     let is_behind = |name: &str| after.as_ref().is_none_or(|after| name > after.name.as_str());
@@ -147,9 +145,7 @@ pub(crate) async fn create(
     Query(()): Query<()>,
     Members(members): Members,
 ) -> Answer<(StatusCode, Json<ReceiverView>)> {
-    let mut definition = read(members)?;
-    secrets::keep(&mut definition, None).map_err(Error::problems)?;
-    let receiver = book(&state).put_receiver(definition, true).await?;
+    let receiver = book(&state).put_receiver(read(members)?, true).await?;
     tracing::info!(receiver = receiver.name, "receiver created");
     Ok((StatusCode::CREATED, Json(shown(&receiver)?)))
 }
@@ -163,11 +159,9 @@ pub(crate) async fn replace(
     Query(()): Query<()>,
     Members(mut members): Members,
 ) -> Answer<Json<ReceiverView>> {
-    let old = written(&known(&state, &name)?)?;
+    known(&state, &name)?;
     body::set_name(&mut members, &name)?;
-    let mut definition = read(members)?;
-    secrets::keep(&mut definition, Some(&old)).map_err(Error::problems)?;
-    let receiver = book(&state).put_receiver(definition, false).await?;
+    let receiver = book(&state).put_receiver(read(members)?, false).await?;
     tracing::info!(receiver = receiver.name, "receiver replaced");
     Ok(Json(shown(&receiver)?))
 }
@@ -229,10 +223,10 @@ fn shown(receiver: &AlertReceiver) -> Result<ReceiverView, Error> {
         name: receiver.name.clone(),
         source: views::source(receiver.source),
         updated_at: Time(receiver.updated_at_us),
-        disabled: receiver.disabled.as_ref().map(|(since_us, reason)| DisabledView {
-            since: Time(*since_us),
-            reason: reason.clone(),
-        }),
+        disabled: receiver
+            .disabled
+            .as_ref()
+            .map(|(since_us, reason)| DisabledView { since: Time(*since_us), reason: reason.clone() }),
         definition,
     })
 }

@@ -87,9 +87,7 @@ fn check_file(yaml: &str, set: &RuleSet) -> Checked {
     let made = set.receivers.values().filter(|receiver| receiver.stored.source == AlertSource::Api);
     let known: Vec<String> = made.map(|receiver| receiver.stored.name.clone()).collect();
     match RuleFile::parse(yaml, &known) {
-        Ok(file) => {
-            Checked::valid(&file.rules, file.receivers.into_iter().map(|receiver| receiver.name).collect())
-        }
+        Ok(file) => Checked::valid(&file.rules, file.receivers.into_iter().map(|receiver| receiver.name).collect()),
         Err(problems) => Checked::wrong(problems),
     }
 }

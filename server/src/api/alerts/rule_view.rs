@@ -9,7 +9,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::views;
+use super::{rules::RuleBody, views};
 use crate::{alerts::RuleSet, api::time::Time};
 
 /// A rule: what was written, and what the server makes of it.
@@ -17,7 +17,7 @@ use crate::{alerts::RuleSet, api::time::Time};
 pub(crate) struct RuleView {
     /// UUID; stays when the rule is replaced.
     rule_id: String,
-    name: String,
+    pub(super) name: String,
     /// `api`, or `file`: only the file of rules changes it.
     source: &'static str,
     /// The project that it selects; null: all.
@@ -53,9 +53,7 @@ pub(crate) struct ConditionView {
 impl From<&CompiledRule> for ConditionView {
     fn from(rule: &CompiledRule) -> Self {
         match &*rule.condition {
-            Condition::Event(_) => {
-                Self { kind: "event", evaluated_for: None, instrument: None, terms: Vec::new() }
-            }
+            Condition::Event(_) => Self { kind: "event", evaluated_for: None, instrument: None, terms: Vec::new() },
             Condition::Expression(expression) => {
                 let (evaluated_for, instrument) = match expression.family {
                     Family::Run => ("run", None),

@@ -107,7 +107,7 @@ pub(crate) async fn list(
     let items: Vec<RuleView> =
         wanted.by_ref().take(paging.limit).filter_map(|place| RuleView::of(&set, place, &open)).collect();
     let next_cursor = match items.last() {
-        Some(last) if wanted.next().is_some() => Some(paging.behind(RulePosition { name: last.name().to_owned() })?),
+        Some(last) if wanted.next().is_some() => Some(paging.behind(RulePosition { name: last.name.clone() })?),
         _ => None,
     };
     Ok(Json(RuleList { items, next_cursor }))
@@ -139,7 +139,7 @@ pub(crate) async fn create(
     if RESERVED_NAMES.contains(&definition.name.as_str()) {
         return Err(Error::invalid("name", format!("must not be one of {}", RESERVED_NAMES.join(", "))).into());
     }
-    let rule = book(&state).put_rule(definition, true).await?;
+    let rule = book(&state).put_rule(definition, true, caller.project()).await?;
     tracing::info!(rule = rule.name, project = rule.project, "rule created");
     Ok((StatusCode::CREATED, Json(view(&state, &caller, &rule.name).await?)))
 }
@@ -158,7 +158,7 @@ pub(crate) async fn replace(
     body::set_name(&mut members, &name)?;
     let definition: RuleDefinition = body::definition(members).map_err(|problem| Error::problems(vec![problem]))?;
     require_own(&caller, &definition)?;
-    let rule = book(&state).put_rule(definition, false).await?;
+    let rule = book(&state).put_rule(definition, false, caller.project()).await?;
     tracing::info!(rule = rule.name, project = rule.project, revision = rule.revision, "rule replaced");
     Ok(Json(view(&state, &caller, &name).await?))
 }
@@ -173,7 +173,7 @@ pub(crate) async fn delete(
     Query(()): Query<()>,
 ) -> Answer<Json<RuleView>> {
     let view = view(&state, &caller, &name).await?;
-    book(&state).delete_rule(&name).await?;
+    book(&state).delete_rule(&name, caller.project()).await?;
     tracing::info!(rule = name, "rule removed");
     Ok(Json(view))
 }
@@ -208,9 +208,8 @@ fn require_own(caller: &Caller, definition: &RuleDefinition) -> Result<(), Error
 
 /// Where a rule stands that the caller may know. A rule of another project is answered for like one that does not exist.
 fn place_of(set: &RuleSet, caller: &Caller, name: &str) -> Result<usize, Error> {
-    let is_known = |rule: &AlertRule| {
-        rule.name == name && caller.project().is_none_or(|own| rule.project.as_deref() == Some(own))
-    };
+    let is_known =
+        |rule: &AlertRule| rule.name == name && caller.project().is_none_or(|own| rule.project.as_deref() == Some(own));
     set.rules.iter().position(is_known).ok_or_else(|| Error {
         field: Some("name".into()),
         ..Error::new(ErrorCode::NotFound, format!("rule {name:?} is unknown"))

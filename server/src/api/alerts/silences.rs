@@ -100,9 +100,7 @@ impl SilenceState {
     fn parse(text: &str) -> Result<Self, Error> {
         let all = [Self::Pending, Self::Active, Self::Ended];
         let found = all.into_iter().find(|state| state.as_str() == text);
-        found.ok_or_else(|| {
-            Error::invalid("state", format!("unknown state {text:?}; one of pending, active, ended"))
-        })
+        found.ok_or_else(|| Error::invalid("state", format!("unknown state {text:?}; one of pending, active, ended")))
     }
 }
 

@@ -24,7 +24,11 @@ pub(super) fn run(args: &InitArgs) -> Result<(), Failure> {
     let mut options = OpenOptions::new();
     options.write(true);
     // Whether it is there is asked in the same moment as it is made.
-    if args.force { options.create(true).truncate(true) } else { options.create_new(true) };
+    if args.force {
+        options.create(true).truncate(true)
+    } else {
+        options.create_new(true)
+    };
     options.open(file).and_then(|mut file| file.write_all(DEFAULT_RULES.as_bytes())).map_err(failed)?;
     let file = file.display();
     println!("wrote {file}; next: gradwatch rules check {file}");
