@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
 use gradwatch_rules::Severity;
-use gradwatch_store::{Alert, AlertQuery, AlertState, RunId};
+use gradwatch_store::{Alert, AlertQuery, AlertState, RunId, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -169,12 +169,22 @@ pub(crate) async fn list(
         after: paging.position::<AlertPosition>()?.map(|position| position.alert_id),
         limit: paging.limit,
     };
-    let page = state.store.alerts(&query).await?;
+    let page = state.store.alerts(&query).await.map_err(gone)?;
     let next_cursor = match page.items.last() {
         Some(last) if page.more => Some(paging.behind(AlertPosition { alert_id: last.alert_id })?),
         _ => None,
     };
     Ok(Json(AlertList { items: page.items.into_iter().map(AlertView::from).collect(), next_cursor }))
+}
+
+/// The alert that the page is to begin behind was deleted meanwhile.
+fn gone(error: StoreError) -> Error {
+    match error {
+        StoreError::Conflict { field: "after", message } => {
+            Error { field: Some("cursor".into()), ..Error::new(ErrorCode::Conflict, message) }
+        }
+        error => error.into(),
+    }
 }
 
 /// One alert.

@@ -11,7 +11,6 @@ use super::{
     body::{self, Members, NoMembers},
     book,
     path::NamePath,
-    views,
 };
 use crate::{
     alerts::secrets,
@@ -221,7 +220,7 @@ fn shown(receiver: &AlertReceiver) -> Result<ReceiverView, Error> {
     let definition = serde_json::to_value(secrets::hide(written(receiver)?)).map_err(Error::internal)?;
     Ok(ReceiverView {
         name: receiver.name.clone(),
-        source: views::source(receiver.source),
+        source: receiver.source.as_str(),
         updated_at: Time(receiver.updated_at_us),
         disabled: receiver
             .disabled

@@ -9,7 +9,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{rules::RuleBody, views};
+use super::rules::RuleBody;
 use crate::{alerts::RuleSet, api::time::Time};
 
 /// A rule: what was written, and what the server makes of it.
@@ -101,7 +101,7 @@ impl RuleView {
         Self {
             rule_id: rule.rule_id.to_string(),
             name: rule.name.clone(),
-            source: views::source(rule.source),
+            source: rule.source.as_str(),
             project: rule.project.clone(),
             revision: rule.revision,
             active_from: Time(rule.active_from_us),

@@ -1,6 +1,6 @@
 //! What several answers share.
 
-use gradwatch_store::{AlertMoment, AlertSource};
+use gradwatch_store::AlertMoment;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -18,13 +18,5 @@ pub(crate) struct MomentView {
 impl From<AlertMoment> for MomentView {
     fn from(moment: AlertMoment) -> Self {
         Self { segment: moment.segment, step: moment.step, at: Time(moment.at_us) }
-    }
-}
-
-/// The word for where a rule or receiver comes from.
-pub(super) fn source(source: AlertSource) -> &'static str {
-    match source {
-        AlertSource::Api => "api",
-        AlertSource::File => "file",
     }
 }
