@@ -13,12 +13,12 @@ use std::{
 
 use async_trait::async_trait;
 use gradwatch_store::{
-    Alert, AlertCommit, AlertCursor, AlertCount, AlertQuery, AlertReceiver, AlertRule, Analysis, AnalysisCommit, Delivery,
-    DeliveryQuery, Durability, Event, EventQuery, FollowerSnapshot, LayerReadingAt, LayerReadingQuery, Message,
-    MessageQuery, NewAnalysis, Notification, OpenAttempt, OpenedAttempt, Overview, OwnedRun, Page, PredictionRow,
-    Reading, ReadingQuery, RollupPoint, Run, RunCommit, RunId, RunQuery, Segment, SeriesPoint, SeriesQuery, ShardMark,
-    Silence, SketchBlock, SketchBlockInfo, SketchExtent, SketchStream, SnapshotKey, StepQuery, StepRow, Store,
-    StoreError, Token, TokenHash, TokenId, ValuesQuery, ValuesRow, lineage::SegmentRange,
+    Alert, AlertCommit, AlertCount, AlertCursor, AlertQuery, AlertReceiver, AlertRule, Analysis, AnalysisCommit,
+    Delivery, DeliveryQuery, Durability, Event, EventQuery, FollowerSnapshot, LayerReadingAt, LayerReadingQuery,
+    Message, MessageQuery, NewAnalysis, Notification, OpenAttempt, OpenedAttempt, Overview, OwnedRun, Page,
+    PredictionRow, Reading, ReadingQuery, RollupPoint, Run, RunCommit, RunId, RunQuery, Segment, SeriesPoint,
+    SeriesQuery, ShardMark, Silence, SketchBlock, SketchBlockInfo, SketchExtent, SketchStream, SnapshotKey, StepQuery,
+    StepRow, Store, StoreError, Token, TokenHash, TokenId, ValuesQuery, ValuesRow, lineage::SegmentRange,
 };
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;

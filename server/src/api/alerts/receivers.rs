@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::{
     body::{self, Members, NoMembers},
     book,
+    messages::MessageView,
     path::NamePath,
 };
 use crate::{
@@ -177,6 +178,19 @@ pub(crate) async fn delete(
     book(&state).delete_receiver(&name).await?;
     tracing::info!(receiver = name, "receiver removed");
     Ok(Json(view))
+}
+
+/// Sends a receiver a message that says that it is a test. What becomes of it is seen at `alerts/deliveries?message=`.
+#[utoipa::path(post, operation_id = "testReceiver", path = "/api/v1/alerts/receivers/{name}/test", tag = "alerts", params(("name" = String, Path)),
+    responses((status = 202, body = MessageView), Problems))]
+pub(crate) async fn test(
+    State(state): State<AppState>,
+    NamePath(name): NamePath,
+    Query(()): Query<()>,
+    NoMembers: NoMembers,
+) -> Answer<(StatusCode, Json<MessageView>)> {
+    let message = state.delivery.test(&name).await?;
+    Ok((StatusCode::ACCEPTED, Json(MessageView::from(&message))))
 }
 
 /// Enables a receiver that was disabled because it answered 410. What waits for it is sent.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     access::Caller,
-    alerts::RuleSet,
+    alerts::{BookError, RuleSet},
     api::{cursor::Paging, events::ProjectFilter, openapi::Problems, params::Query, refusal::Answer},
     error::{Error, ErrorCode},
     state::AppState,
@@ -195,7 +195,11 @@ pub(crate) async fn reload(
     Query(()): Query<()>,
     NoMembers: NoMembers,
 ) -> Answer<Json<Reloaded>> {
-    let (rules, receivers) = book(&state).reload().await?;
+    let (rules, receivers) = book(&state).reload().await.map_err(|error| match error {
+        // It is a matter of the file, and of no name in the request.
+        BookError::Conflict(message) => Error::new(ErrorCode::Conflict, message),
+        error => error.into(),
+    })?;
     Ok(Json(Reloaded { rules, receivers }))
 }
 

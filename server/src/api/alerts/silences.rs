@@ -200,6 +200,7 @@ pub(crate) async fn create(
         return Err(Error { field: Some("project".into()), ..Error::new(ErrorCode::Conflict, message) }.into());
     }
     state.store.put_silence(&silence).await?;
+    state.delivery.wake();
     tracing::info!(silence_id = %silence.silence_id, project = silence.project, "silence created");
     Ok((StatusCode::CREATED, Json(SilenceView::new(silence, now_us))))
 }
@@ -220,6 +221,7 @@ pub(crate) async fn end(
         // One that has not begun never does.
         silence.starts_at_us = silence.starts_at_us.min(now_us);
         state.store.put_silence(&silence).await?;
+        state.delivery.wake();
         tracing::info!(%silence_id, "silence ended");
     }
     Ok(Json(SilenceView::new(silence, now_us)))
