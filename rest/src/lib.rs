@@ -1,27 +1,25 @@
 //! Calls the REST API of a gradwatch server, as the commands and the demo do: few calls, so that each has a connection
-//! of its own.
+//! of its own. And what such a call is made of ([`Endpoint`], [`exchange()`]), for who chooses the connection itself.
 
+mod endpoint;
 mod error;
+mod exchange;
 mod tls;
 
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
 pub use http::Method;
-use http::{Request, Uri, header, uri::Scheme};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::{Request, header};
+use http_body_util::Full;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 
+pub use endpoint::{Endpoint, EndpointError};
 pub use error::RestError;
-use tls::Tls;
+pub use exchange::{Answer, ExchangeError, exchange};
+pub use tls::Tls;
 
 /// How long a server may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -78,8 +76,8 @@ impl RestClient {
         let answer = timeout(PATIENCE, self.exchange(method, path, body)).await;
         let (status, body) = answer.map_err(|_| unreachable(format!("no answer within {PATIENCE:?}")))?.map_err(
             |error| match error {
-                ExchangeError::Argument(error) => error,
-                ExchangeError::Network(cause) => unreachable(error::full_text(&*cause)),
+                CallError::Argument(error) => error,
+                CallError::Network(cause) => unreachable(exchange::full_text(&*cause)),
             },
         )?;
         if !status.is_success() {
@@ -94,62 +92,39 @@ impl RestClient {
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<(http::StatusCode, Bytes), ExchangeError> {
-        let not_a_url =
-            || RestError::argument("server", &format!("{:?} is not of the form http://host:port", self.server));
-        let uri: Uri = format!("{}{path}", self.server).parse().map_err(|_| not_a_url())?;
-        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else { return Err(not_a_url().into()) };
-        let is_tls = match scheme {
-            scheme if *scheme == Scheme::HTTP => false,
-            scheme if *scheme == Scheme::HTTPS => true,
-            _ => return Err(not_a_url().into()),
-        };
-        // A host in brackets is an IPv6 address.
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    ) -> Result<(http::StatusCode, Bytes), CallError> {
+        let endpoint = Endpoint::parse(&format!("{}{path}", self.server)).map_err(|_| {
+            RestError::argument("server", &format!("{:?} is not of the form http://host:port", self.server))
+        })?;
         let mut request = Request::builder()
             .method(method)
-            .uri(uri.path_and_query().map_or("/", |target| target.as_str()))
-            .header(header::HOST, authority.as_str())
+            .uri(&endpoint.target)
+            .header(header::HOST, &endpoint.authority)
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = request.body(Full::new(Bytes::from(body))).map_err(network)?;
-        let stream = TcpStream::connect((host, port)).await.map_err(network)?;
-        if is_tls {
-            send(self.tls.connect(host, stream).await.map_err(network)?, request).await
-        } else {
-            send(stream, request).await
-        }
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(network)?;
+        let tls = endpoint.is_tls.then_some((&self.tls, endpoint.host.as_str()));
+        let mut answer = exchange(stream, tls, request).await.map_err(network)?;
+        let body = answer.body(usize::MAX).await.map_err(network)?;
+        Ok((answer.head.status, body))
     }
 }
 
-enum ExchangeError {
+enum CallError {
     Argument(RestError),
     Network(Box<dyn std::error::Error + Send + Sync>),
 }
 
-impl From<RestError> for ExchangeError {
+impl From<RestError> for CallError {
     fn from(error: RestError) -> Self {
         Self::Argument(error)
     }
 }
 
-fn network(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ExchangeError {
-    ExchangeError::Network(error.into())
-}
-
-async fn send(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<Full<Bytes>>,
-) -> Result<(http::StatusCode, Bytes), ExchangeError> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(network)?;
-    // Ends with the sender; an error shows in the answer as well.
-    tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(network)?;
-    let status = response.status();
-    let body = response.into_body().collect().await.map_err(network)?.to_bytes();
-    Ok((status, body))
+fn network(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallError {
+    CallError::Network(error.into())
 }

@@ -398,11 +398,11 @@ pub trait Store: Send + Sync + 'static {
     async fn alert(&self, alert_id: Uuid) -> Result<Option<Alert>, StoreError>;
 
     /// Those not yet in a message, by receiver, group key and id, of which no earlier message of the same receiver and key
-    /// is waiting.
+    /// is waiting. With `after`: behind those of this receiver and key.
     ///
     /// # Errors
     /// When the database fails.
-    async fn notifications(&self, limit: usize) -> Result<Vec<Notification>, StoreError>;
+    async fn notifications(&self, after: Option<(&str, &str)>, limit: usize) -> Result<Vec<Notification>, StoreError>;
 
     /// Marks notifications as silenced, or not.
     ///
@@ -454,6 +454,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the database fails.
     async fn set_receiver_disabled(&self, name: &str, disabled: Option<(i64, String)>) -> Result<bool, StoreError>;
+
+    /// How many messages wait, and since when the oldest of them does.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn waiting_messages(&self) -> Result<(u64, Option<i64>), StoreError>;
 
     /// A page of messages.
     ///

@@ -609,8 +609,8 @@ impl Store for FaultyStore {
         self.inner.alert(alert_id).await
     }
 
-    async fn notifications(&self, limit: usize) -> Result<Vec<Notification>, StoreError> {
-        self.inner.notifications(limit).await
+    async fn notifications(&self, after: Option<(&str, &str)>, limit: usize) -> Result<Vec<Notification>, StoreError> {
+        self.inner.notifications(after, limit).await
     }
 
     async fn silence_notifications(&self, ids: &[u64], silenced: bool) -> Result<(), StoreError> {
@@ -645,6 +645,10 @@ impl Store for FaultyStore {
 
     async fn set_receiver_disabled(&self, name: &str, disabled: Option<(i64, String)>) -> Result<bool, StoreError> {
         self.inner.set_receiver_disabled(name, disabled).await
+    }
+
+    async fn waiting_messages(&self) -> Result<(u64, Option<i64>), StoreError> {
+        self.inner.waiting_messages().await
     }
 
     async fn messages(&self, query: &MessageQuery) -> Result<Page<Message>, StoreError> {

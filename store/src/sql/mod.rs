@@ -284,8 +284,8 @@ impl<B: Backend> Store for B {
         alerts::alerts::find(self, alert_id).await
     }
 
-    async fn notifications(&self, limit: usize) -> Result<Vec<Notification>, StoreError> {
-        alerts::notifications::notifications(self, limit).await
+    async fn notifications(&self, after: Option<(&str, &str)>, limit: usize) -> Result<Vec<Notification>, StoreError> {
+        alerts::notifications::notifications(self, after, limit).await
     }
 
     async fn silence_notifications(&self, ids: &[u64], silenced: bool) -> Result<(), StoreError> {
@@ -320,6 +320,10 @@ impl<B: Backend> Store for B {
 
     async fn set_receiver_disabled(&self, name: &str, disabled: Option<(i64, String)>) -> Result<bool, StoreError> {
         alerts::receivers::set_receiver_disabled(self, name, disabled.as_ref()).await
+    }
+
+    async fn waiting_messages(&self) -> Result<(u64, Option<i64>), StoreError> {
+        alerts::messages::waiting(self).await
     }
 
     async fn messages(&self, query: &MessageQuery) -> Result<Page<Message>, StoreError> {

@@ -105,15 +105,23 @@ pub(super) fn set_name(members: &mut Map<String, Value>, name: &str) -> Result<(
 
 /// Reads a definition of its members.
 pub(super) fn definition<T: DeserializeOwned>(members: Map<String, Value>) -> Result<T, Problem> {
-    let value = Value::Object(members);
+    read("", Value::Object(members))
+}
+
+/// Reads the value of a member.
+pub(super) fn read<T: DeserializeOwned>(member: &str, value: Value) -> Result<T, Problem> {
     // Nothing recorded holds one, and a database may fail on it.
-    if let Some(field) = holding_nul("", &value) {
+    if let Some(field) = holding_nul(member, &value) {
         return Err(Problem { field, position: None, message: "must not hold a NUL character".into() });
     }
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let message = error.into_inner().to_string();
-        Problem { field: field(&path, &message), position: None, message }
+        let field = match format!("{member}{}", field(&path, &message)) {
+            field if field.is_empty() => "body".to_owned(),
+            field => field,
+        };
+        Problem { field, position: None, message }
     })
 }
 
@@ -123,7 +131,6 @@ fn field(path: &str, message: &str) -> String {
     let name = name.and_then(|rest| rest.split('`').next()).unwrap_or_default();
     let parent = path.trim_end_matches(name).trim_end_matches(['.', '?']);
     match (parent, name) {
-        ("", "") => "body".to_owned(),
         ("", name) => name.to_owned(),
         (parent, "") => parent.to_owned(),
         (parent, name) => format!("{parent}.{name}"),

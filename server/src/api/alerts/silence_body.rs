@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
-use globset::Glob;
 use gradwatch_store::Silence;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{access::Caller, api::text, error::Error};
+use super::body;
+use crate::{
+    access::Caller,
+    alerts::{Matcher, check_matchers},
+    api::text,
+    error::Error,
+};
 
-/// A label's name or value is never longer.
-const MAX_TEXT_BYTES: usize = 256;
+/// No project's name is longer.
+const MAX_PROJECT_BYTES: usize = 256;
 const MAX_COMMENT_BYTES: usize = 1_024;
-const MAX_MATCHERS: usize = 32;
 /// What is to be silent for longer is a rule to be removed.
 const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 
@@ -57,7 +61,7 @@ pub(super) fn read(mut members: Map<String, Value>, caller: &Caller, now_us: i64
     let project = match plain("project", members.remove("project"))? {
         Some(project) => {
             caller.require_project(&project)?;
-            Some(checked("project", project, MAX_TEXT_BYTES)?)
+            Some(checked("project", project, MAX_PROJECT_BYTES)?)
         }
         None => caller.project().map(str::to_owned),
     };
@@ -84,7 +88,11 @@ pub(super) fn read(mut members: Map<String, Value>, caller: &Caller, now_us: i64
     }
     let comment = plain("comment", members.remove("comment"))?.unwrap_or_default();
     let comment = checked("comment", comment, MAX_COMMENT_BYTES)?;
-    refuse_unknown("", members, &["project", "matchers", "starts_at", "ends_at", "duration_s", "comment"])?;
+    if let Some((unknown, _)) = members.into_iter().next() {
+        let known = ["project", "matchers", "starts_at", "ends_at", "duration_s", "comment"];
+        let near = text::did_you_mean(&unknown, &known);
+        return Err(Error::invalid(unknown, format!("is unknown; there are {}{near}", known.join(", "))));
+    }
     Ok(Silence {
         silence_id: Uuid::new_v4(),
         project,
@@ -98,36 +106,11 @@ pub(super) fn read(mut members: Map<String, Value>, caller: &Caller, now_us: i64
 }
 
 fn matchers(value: Option<Value>) -> Result<Value, Error> {
-    let items = match value {
-        Some(Value::Array(items)) if (1..=MAX_MATCHERS).contains(&items.len()) => items,
-        None | Some(Value::Null) => return Err(Error::invalid("matchers", "is missing")),
-        Some(_) => return Err(Error::invalid("matchers", format!("must be a list of 1 to {MAX_MATCHERS} matchers"))),
-    };
-    let matchers = items.into_iter().enumerate().map(|(index, item)| matcher(&format!("matchers[{index}]"), item));
-    matchers.collect::<Result<Vec<_>, _>>().map(Value::Array)
-}
-
-fn matcher(field: &str, item: Value) -> Result<Value, Error> {
-    let Value::Object(mut members) = item else {
-        return Err(Error::invalid(field, "must be an object with name, value and perhaps negate"));
-    };
-    let mut text = |member: &str| {
-        let field = format!("{field}.{member}");
-        let text = plain(&field, members.remove(member))?.ok_or_else(|| Error::invalid(&field, "is missing"))?;
-        checked(&field, text, MAX_TEXT_BYTES)
-    };
-    let (name, value) = (text("name")?, text("value")?);
-    if name.is_empty() {
-        return Err(Error::invalid(format!("{field}.name"), "must not be empty"));
-    }
-    Glob::new(&value).map_err(|error| Error::invalid(format!("{field}.value"), error.to_string()))?;
-    let negate = match members.remove("negate") {
-        None | Some(Value::Null) => false,
-        Some(Value::Bool(negate)) => negate,
-        Some(_) => return Err(Error::invalid(format!("{field}.negate"), "must be true or false")),
-    };
-    refuse_unknown(&format!("{field}."), members, &["name", "value", "negate"])?;
-    Ok(json!({ "name": name, "value": value, "negate": negate }))
+    let value = value.filter(|value| !value.is_null()).ok_or_else(|| Error::invalid("matchers", "is missing"))?;
+    let matchers: Vec<Matcher> =
+        body::read("matchers", value).map_err(|problem| Error::invalid(problem.field, problem.message))?;
+    check_matchers(&matchers).map_err(|error| Error::invalid(error.field, error.problem))?;
+    serde_json::to_value(matchers).map_err(Error::internal)
 }
 
 fn plain(field: &str, value: Option<Value>) -> Result<Option<String>, Error> {
@@ -153,10 +136,4 @@ fn time(field: &str, value: Option<Value>) -> Result<Option<i64>, Error> {
     let parsed: Result<Timestamp, _> = text.parse();
     let wrong = |error| Error::invalid(field, format!("{text:?} is no RFC 3339 time: {error}"));
     parsed.map(|at| Some(at.as_microsecond())).map_err(wrong)
-}
-
-fn refuse_unknown(prefix: &str, members: Map<String, Value>, known: &[&str]) -> Result<(), Error> {
-    let Some((unknown, _)) = members.into_iter().next() else { return Ok(()) };
-    let near = text::did_you_mean(&unknown, known);
-    Err(Error::invalid(format!("{prefix}{unknown}"), format!("is unknown; there are {}{near}", known.join(", "))))
 }
