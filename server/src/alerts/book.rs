@@ -174,7 +174,7 @@ impl RuleBook {
             None => {}
         }
         let kept = secrets::keep(&mut definition, old.map(|receiver| &receiver.definition));
-        kept.map_err(BookError::Problems)?;
+        kept.and_then(|()| definition.check()).map_err(BookError::Problems)?;
         let receiver = stored::receiver(&definition, old.map(|old| &old.stored), AlertSource::Api, clock::now_us());
         self.store.put_alert_receiver(&receiver).await?;
         self.refresh().await?;

@@ -20,6 +20,9 @@ pub(crate) const BOOTSTRAP: &str = "gw_bootstrap_token_of_the_alert_tests_012345
 /// A secret that signs.
 pub(crate) const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
+/// The one after it.
+pub(crate) const SECOND: &str = "whsec_c2Vjb25kIHNlY3JldCBvZiB0aGUgdGVzdHMhISEh";
+
 /// A server that asks everybody for a token.
 pub(crate) async fn start_with_tokens(change: impl FnOnce(&mut Config)) -> TestServer {
     TestServer::start_with(|config| {

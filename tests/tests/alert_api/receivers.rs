@@ -4,7 +4,7 @@ use gradwatch_tests::{Backend, TestServer, on_both_backends};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::made::{RECEIVERS, RULES, SIGNING, ok, refused, rule, webhook};
+use crate::made::{RECEIVERS, RULES, SECOND, ok, refused, rule, webhook};
 
 on_both_backends!(a_receiver_comes_back_without_its_secrets, what_a_rule_needs_stays);
 
@@ -35,7 +35,7 @@ async fn a_receiver_comes_back_without_its_secrets(backend: Backend) {
     let replaced = ok(&rest, Method::PUT, &path, &changed).await;
     assert_eq!(replaced["definition"], changed);
     // A new secret stands before the old one, which then goes.
-    changed["webhook"]["secrets"] = json!([SIGNING, "***"]);
+    changed["webhook"]["secrets"] = json!([SECOND, "***"]);
     let rotated = ok(&rest, Method::PUT, &path, &changed).await;
     assert_eq!(rotated["definition"]["webhook"]["secrets"], json!(["***", "***"]));
     changed["webhook"]["secrets"] = json!(["***"]);

@@ -10,12 +10,12 @@ use gradwatch_tests::{ReservedPort, Rest, command};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::made::{RECEIVERS, RULES, SIGNING};
+use crate::made::{RECEIVERS, RULES, SECOND, SIGNING};
 
 /// Each in a place of its own.
 const SECRETS: [&str; 6] = [
     SIGNING,
-    "whsec_c2Vjb25kIHNlY3JldCBvZiB0aGUgdGVzdHM",
+    SECOND,
     "user-of-the-tests:password-of-the-tests",
     "query-of-the-tests",
     "T0-slack-of-the-tests",
@@ -27,9 +27,10 @@ fn bodies() -> Vec<Value> {
     let [signing, second, password, query, slack, _] = SECRETS;
     vec![
         json!({ "name": "hook", "webhook": {
-            "url": format!("http://{password}@127.0.0.1:9/hook?token={query}"), "secrets": [signing, second] } }),
+            "url": format!("http://127.0.0.1:9/hook?token={query}"), "secrets": [signing, second] } }),
         json!({ "name": "plain", "webhook": { "url": "http://127.0.0.1:9/hook", "secrets": [signing, second] } }),
         json!({ "name": "chat", "slack": { "url": format!("http://127.0.0.1:9/services/{slack}") } }),
+        json!({ "name": "am", "alertmanager": { "url": format!("http://127.0.0.1:9/?{query}") } }),
         json!({ "name": "am", "alertmanager": { "url": format!("http://{password}@127.0.0.1:9") } }),
         // Wrong, in the place of the secret or beside it.
         json!({ "name": "hook", "webhook": { "url": "http://127.0.0.1:9", "secrets": signing } }),
@@ -152,6 +153,8 @@ async fn no_answer_and_no_log_tells_a_secret() {
         file("").replace("http://", "ftp://"),
         file("").replace("url: http", "url: [http"),
         file("").replace("slack:\n      url", "slack:\n      urll"),
+        file("").replace("slack:\n      url: ", "slack: "),
+        file("").replace("slack:\n      url: ", "webhook:\n      url: http://127.0.0.1:9\n      secrets: "),
     ] {
         std::fs::write(dir.path().join("rules.yaml"), &wrong).expect("written");
         let (status, _) = ask(Method::POST, &format!("{RULES}/reload"), "").await;

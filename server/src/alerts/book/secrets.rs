@@ -1,7 +1,7 @@
 //! Secrets of receivers: they come in and never go out again.
 //!
-//! Invariant: what is shown of a definition holds no secret, no password of an address, no query of an address, and of an
-//! address of Slack, which is a secret as a whole, only who is called.
+//! Invariant: what is shown of a definition holds no secret, no query of an address, and of an address of Slack, which is a
+//! secret as a whole, only who is called. No address holds a password: those are refused.
 
 use gradwatch_rules::{Problem, ReceiverDefinition, ReceiverKind};
 
@@ -12,11 +12,11 @@ const HIDDEN: &str = "***";
 pub(crate) fn hide(mut definition: ReceiverDefinition) -> ReceiverDefinition {
     match &mut definition.kind {
         ReceiverKind::Webhook { url, secrets, .. } => {
-            *url = without_password(url);
+            *url = without_query(url);
             secrets.fill(HIDDEN.to_owned());
         }
         ReceiverKind::Slack { url, .. } => *url = url.as_deref().map(only_host),
-        ReceiverKind::Alertmanager { url, .. } => *url = without_password(url),
+        ReceiverKind::Alertmanager { url, .. } => *url = without_query(url),
     }
     definition
 }
@@ -33,7 +33,7 @@ pub(super) fn keep(new: &mut ReceiverDefinition, old: Option<&ReceiverDefinition
                 Some(ReceiverKind::Webhook { url, secrets, .. }) => (Some(url), secrets.as_slice()),
                 _ => (None, &[][..]),
             };
-            keep_one("webhook.url", url, old_url, without_password, &mut problems);
+            keep_one("webhook.url", url, old_url, without_query, &mut problems);
             // The first that is kept is the first that is there, and so on.
             let mut kept = old_secrets.iter();
             for (index, secret) in secrets.iter_mut().enumerate() {
@@ -56,7 +56,7 @@ pub(super) fn keep(new: &mut ReceiverDefinition, old: Option<&ReceiverDefinition
                 Some(ReceiverKind::Alertmanager { url, .. }) => Some(url),
                 _ => None,
             };
-            keep_one("alertmanager.url", url, old_url, without_password, &mut problems);
+            keep_one("alertmanager.url", url, old_url, without_query, &mut problems);
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
@@ -95,32 +95,23 @@ pub(crate) fn refuse_environment(definition: &ReceiverDefinition) -> Result<(), 
     Err(vec![Problem { field: field.to_owned(), position: None, message }])
 }
 
-/// An address in parts: up to `://`, user and password, host and port, and the rest.
-fn parts(url: &str) -> Option<(&str, Option<&str>, &str, &str)> {
-    let (scheme, rest) = url.split_once("://")?;
-    let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let (user, host) = match authority.rsplit_once('@') {
-        Some((user, host)) => (Some(user), host),
-        None => (None, authority),
-    };
-    Some((scheme, user, host, rest))
+/// An address, up to its host and from there on.
+fn parts(url: &str) -> Option<(&str, &str)> {
+    let host = url.find("://")? + "://".len();
+    let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |at| host + at);
+    Some(url.split_at(end))
 }
 
-fn without_password(url: &str) -> String {
-    let Some((scheme, user, host, rest)) = parts(url) else { return HIDDEN.to_owned() };
-    let user = user.map_or(String::new(), |_| format!("{HIDDEN}@"));
-    let (path, hidden) = match rest.find(['?', '#']) {
-        Some(end) => (&rest[..end], format!("?{HIDDEN}")),
-        None => (rest, String::new()),
-    };
-    format!("{scheme}://{user}{host}{path}{hidden}")
+fn without_query(url: &str) -> String {
+    match (parts(url), url.find(['?', '#'])) {
+        (None, _) => HIDDEN.to_owned(),
+        (Some(_), None) => url.to_owned(),
+        (Some(_), Some(query)) => format!("{}?{HIDDEN}", &url[..query]),
+    }
 }
 
 fn only_host(url: &str) -> String {
-    match parts(url) {
-        Some((scheme, _, host, _)) => format!("{scheme}://{host}/{HIDDEN}"),
-        None => HIDDEN.to_owned(),
-    }
+    parts(url).map_or_else(|| HIDDEN.to_owned(), |(host, _)| format!("{host}/{HIDDEN}"))
 }
 
 #[cfg(test)]
@@ -154,16 +145,16 @@ mod tests {
         for (url, shown) in [
             ("https://h.example/a/b", "https://h.example/a/b"),
             ("https://h.example", "https://h.example"),
-            ("http://u:p@h.example:80/a", "http://***@h.example:80/a"),
-            ("http://u:p@x@h.example/a?token=1#f", "http://***@h.example/a?***"),
+            ("http://h.example:80/a?token=1#f", "http://h.example:80/a?***"),
+            ("http://h.example?a=/b", "http://h.example?***"),
             ("https://h.example#secret", "https://h.example?***"),
             ("no address", "***"),
         ] {
-            assert_eq!(without_password(url), shown);
+            assert_eq!(without_query(url), shown);
         }
         for (url, shown) in [
             ("https://hooks.slack.com/services/T0/B0/secret", "https://hooks.slack.com/***"),
-            ("https://u:p@hooks.slack.com?secret", "https://hooks.slack.com/***"),
+            ("https://hooks.slack.com?secret", "https://hooks.slack.com/***"),
             ("secret", "***"),
         ] {
             assert_eq!(only_host(url), shown);
@@ -173,10 +164,10 @@ mod tests {
     #[test]
     fn what_is_shown_can_be_sent_back() {
         for old in [
-            webhook("https://u:p@h.example/a?b", &["whsec_a", "whsec_b"]),
+            webhook("https://h.example/a?b", &["whsec_a", "whsec_b"]),
             webhook("https://h.example/a", &[]),
             slack("https://hooks.slack.com/services/secret"),
-            receiver(ReceiverKind::Alertmanager { url: "http://u:p@a.example".into(), bearer_env: None }),
+            receiver(ReceiverKind::Alertmanager { url: "http://a.example?b".into(), bearer_env: None }),
         ] {
             let mut new = hide(old.clone());
             assert!(!format!("{new:?}").contains("whsec_") && !format!("{new:?}").contains("services"));
