@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Look at least this often, should nobody say that there is something new.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The share of the time that looking may take, where very much is kept back.
 const LOOK_SHARE: u32 = 20;
 /// How long to wait for a store that does not answer.
