@@ -1,6 +1,7 @@
 //! Repository chores. `cargo xtask lint` and `cargo xtask test` are what CI runs.
 
 mod postgres;
+mod root;
 mod tools;
 
 use std::{

@@ -50,7 +50,6 @@ async fn a_receiver_proves_to_be_whom_its_url_names() {
     let receivers = [
         ("right", json!({"webhook": {"url": mock.url()}})),
         ("wrong name", json!({"webhook": {"url": format!("https://localhost:{port}")}})),
-        ("wrong address", json!({"webhook": {"url": format!("https://127.0.0.2:{port}")}})),
         ("impostor", json!({"webhook": {"url": impostor.url()}})),
         ("no tls", json!({"webhook": {"url": plain.url().replace("http:", "https:")}, "timeout_s": 2})),
     ];

@@ -45,6 +45,8 @@ pub(crate) struct Dispatcher {
     pub(super) book: Arc<RuleBook>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) connector: Connector,
+    /// What links begin with.
+    pub(super) public_url: Option<String>,
     /// Ends looking for more to send.
     pub(super) draining: CancellationToken,
     /// Cuts off what is still being sent.
@@ -69,6 +71,7 @@ impl Dispatcher {
             book,
             metrics,
             connector: Connector::new(config.alerts.allow_addresses.clone()),
+            public_url: config.alerts.public_url.clone(),
             draining,
             cut_off: CancellationToken::new(),
             recorded: Notify::new(),
