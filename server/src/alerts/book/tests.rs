@@ -1,5 +1,5 @@
 use gradwatch_rules::ReceiverKind;
-use gradwatch_store::SqliteStore;
+use gradwatch_store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -180,4 +180,20 @@ async fn what_the_file_owns_is_changed_there_only() {
     assert!(message(book.reload().await).contains("rules[0].name"));
     assert_eq!(desk.rules(), [("filed".to_owned(), 1), ("made".to_owned(), 1)]);
     desk.assert_kept().await;
+}
+
+#[tokio::test]
+async fn a_rule_of_another_project_is_as_good_as_unknown() {
+    let desk = Desk::new(None).await;
+    let book = &desk.book;
+    let of =
+        |project: Option<&str>| rule(json!({ "name": "r", "when": "run.crashed", "select": { "project": project } }));
+    for (owner, stranger) in [(Some("alpha"), "beta"), (None, "alpha")] {
+        book.put_rule(of(owner), true, None).await.unwrap();
+        let taken = book.put_rule(of(Some(stranger)), false, Some(stranger)).await;
+        assert!(matches!(taken, Err(BookError::Unknown(_))), "{taken:?}");
+        assert!(matches!(book.delete_rule("r", Some(stranger)).await, Err(BookError::Unknown(_))));
+        assert_eq!(book.current().rules[0].project.as_deref(), owner);
+        book.delete_rule("r", owner).await.unwrap();
+    }
 }
