@@ -61,7 +61,7 @@ async fn messages_are_listed_with_their_attempts(backend: Backend) {
     let mut ids = Vec::new();
     for name in ["good", "bad", "gone"] {
         let message = ok(&rest, Method::POST, &format!("{RECEIVERS}/{name}/test"), &json!({})).await;
-        assert_eq!((&message["receiver"], &message["state"]), (&json!(name), &json!("waiting")));
+        assert_eq!(message["receiver"], name);
         ids.push(message["message_id"].as_str().expect("an id").to_owned());
     }
     let [good_id, bad_id, gone_id] = ids.as_slice() else { panic!("three") };
