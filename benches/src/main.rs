@@ -1,5 +1,6 @@
 //! Benchmarks of the whole service, beside what bounds them. `cargo xtask bench` builds and starts them.
 
+mod alerts;
 mod bare;
 mod charts;
 mod content;
@@ -29,6 +30,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Bench {
+    Alerts(alerts::Alerts),
     Ingest(ingest::Ingest),
     Charts(charts::Charts),
     Memory(memory::Memory),
@@ -41,6 +43,7 @@ enum Bench {
 #[tokio::main]
 async fn main() -> Result<()> {
     match Arguments::parse().bench {
+        Bench::Alerts(alerts) => alerts.run(&Database::all()?).await,
         Bench::Ingest(ingest) => ingest.run(&Database::all()?).await,
         Bench::Charts(charts) => charts.run(&Database::all()?).await,
         Bench::Memory(memory) => memory.run().await,

@@ -87,10 +87,10 @@ CREATE TABLE alerts (
     machine          BYTEA            NOT NULL
 ) WITH (fillfactor = 70);
 
--- There is one open alert of a rule, run and group. Finds the open alerts of a run.
+-- There is one open alert of a rule, run and group. Finds the open alerts of a run among its many that ended.
 CREATE UNIQUE INDEX alerts_open_once ON alerts (run_id, rule_id, lane, group_name) WHERE state <> 'resolved';
 
--- Lists of open alerts, which are few among all.
+-- Lists of open alerts, which are few among all, and the runs that have any.
 CREATE INDEX alerts_open ON alerts (sequence) WHERE state <> 'resolved';
 
 -- Lists and deletion of a run's alerts.

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use globset::Glob;
 use gradwatch_spectral::window::WINDOW_LENGTHS;
 
 use crate::{
     Hold, Problem, RuleDefinition, Template,
+    group_filter::GroupFilter,
     language::{CompiledRule, Condition, EventCondition, Family, Fault, Term, shown},
     yaml::{Step, field},
 };
@@ -116,7 +116,7 @@ pub(crate) fn compile(definition: RuleDefinition) -> Result<CompiledRule, Vec<Fi
     let mut findings = Findings::default();
     findings.name(&["name"], &definition.name);
     let condition = Condition::read(&definition.when).map_err(|fault| findings.add_fault(&["when"], fault)).ok();
-    select(&definition, condition.as_ref(), &mut findings);
+    let groups = select(&definition, condition.as_ref(), &mut findings);
     if let Some(condition) = &condition {
         times(&definition, condition, &mut findings);
     }
@@ -152,7 +152,7 @@ pub(crate) fn compile(definition: RuleDefinition) -> Result<CompiledRule, Vec<Fi
     receivers(&definition.receivers, &mut findings);
     match condition {
         Some(condition) if findings.0.is_empty() => {
-            Ok(CompiledRule { definition, condition: Arc::new(condition), summary, annotations })
+            Ok(CompiledRule { definition, condition: Arc::new(condition), groups, summary, annotations })
         }
         _ => Err(findings.0),
     }
@@ -203,7 +203,7 @@ fn receivers(receivers: &[String], findings: &mut Findings) {
     }
 }
 
-fn select(definition: &RuleDefinition, condition: Option<&Condition>, findings: &mut Findings) {
+fn select(definition: &RuleDefinition, condition: Option<&Condition>, findings: &mut Findings) -> GroupFilter {
     let select = &definition.select;
     if let Some(project) = &select.project {
         findings.line(&["select", "project"], project, MAX_LINE_BYTES);
@@ -221,9 +221,10 @@ fn select(definition: &RuleDefinition, condition: Option<&Condition>, findings: 
                 .add(&["select", "labels", name], "the name of a label has 1 to 1024 bytes and no control characters");
         }
     }
+    let groups = GroupFilter::new(select.group.as_deref());
     if let Some(glob) = &select.group {
         findings.line(&["select", "group"], glob, MAX_GLOB_BYTES);
-        if let Err(error) = Glob::new(glob) {
+        if let Err(error) = &groups {
             findings.add(&["select", "group"], format!("is no glob such as `blocks.*`: {}", error.kind()));
         } else if condition.is_some_and(is_of_the_run) {
             let message = "the condition looks at the run as a whole, which has no group to select; leave it out";
@@ -236,6 +237,7 @@ fn select(definition: &RuleDefinition, condition: Option<&Condition>, findings: 
         let (least, most) = WINDOW_LENGTHS.into_inner();
         findings.add(&["select", "window"], format!("{window} is out of range; windows have {least} to {most} rows"));
     }
+    groups.unwrap_or(GroupFilter::All)
 }
 
 /// Whether a condition has one answer a run.

@@ -8,6 +8,7 @@ mod checks;
 pub mod definition;
 pub mod evaluator;
 pub mod file;
+mod group_filter;
 mod hold;
 pub mod language;
 pub mod problem;

@@ -399,11 +399,11 @@ pub trait Store: Send + Sync + 'static {
     async fn alert(&self, alert_id: Uuid) -> Result<Option<Alert>, StoreError>;
 
     /// Those not yet in a message, by receiver, group key and id, of which no earlier message of the same receiver and key
-    /// is waiting. With `after`: behind those of this receiver and key.
+    /// is waiting. Where there are more than `limit`, keys of which everything is silenced are left out first.
     ///
     /// # Errors
     /// When the database fails.
-    async fn notifications(&self, after: Option<(&str, &str)>, limit: usize) -> Result<Vec<Notification>, StoreError>;
+    async fn notifications(&self, limit: usize) -> Result<Vec<Notification>, StoreError>;
 
     /// Marks notifications as silenced, or not.
     ///

@@ -99,16 +99,18 @@ fn one_version_each() -> Result<()> {
 }
 
 /// Benchmarks of one crate, by package.
-const BENCHES_OF_A_CRATE: [(&str, &str); 5] = [
+const BENCHES_OF_A_CRATE: [(&str, &str); 7] = [
     ("gradwatch-spectral", "sketch"),
     ("gradwatch-spectral", "edge"),
     ("gradwatch-spectral", "false_alarms"),
     ("gradwatch-store", "commit"),
+    ("gradwatch-rules", "rules"),
+    ("gradwatch-rules", "rules_memory"),
     ("gradwatch-tests", "submit"),
 ];
 
 /// Benchmarks of the whole service.
-const BENCHES_OF_THE_SERVICE: [&str; 4] = ["ingest", "charts", "memory", "snapshots"];
+const BENCHES_OF_THE_SERVICE: [&str; 5] = ["ingest", "charts", "memory", "snapshots", "alerts"];
 
 fn bench(name: Option<&str>, arguments: &[String]) -> Result<()> {
     let is_known =

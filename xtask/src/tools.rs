@@ -17,8 +17,9 @@ use crate::{
 const STANDARD_WEBHOOKS: &str = "standardwebhooks==1.1.0";
 /// Debian's Alertmanager.
 const ALERTMANAGER: &str = "prometheus-alertmanager";
-/// Without it Debian's program does not start.
-const TEMPLATE: &str = "usr/share/prometheus/alertmanager/default.tmpl";
+/// Without these Debian's program does not start.
+const TEMPLATES: [&str; 2] =
+    ["usr/share/prometheus/alertmanager/default.tmpl", "usr/share/prometheus/alertmanager/email.tmpl"];
 
 /// Installs those that are missing. None of the machine's own programs and services is touched.
 pub(crate) fn install_if_missing(target: &Path) -> Result<()> {
@@ -66,10 +67,12 @@ fn alertmanager(folder: &Path) -> Result<()> {
         run(Command::new("dpkg").arg("-x").arg(package(folder)?).arg(folder))?;
         ensure!(is_there(folder, &program), "Debian's {ALERTMANAGER} holds no {program}");
     }
-    if !is_there(Path::new("/"), TEMPLATE) {
-        let place = Path::new("/").join(TEMPLATE);
-        let shell = as_root().with_context(|| format!("{} is missing; install {ALERTMANAGER}", place.display()));
-        run(shell?.args(["-c", r#"install -D -m 644 "$0" "$1""#]).arg(folder.join(TEMPLATE)).arg(place))?;
+    for template in TEMPLATES {
+        if !is_there(Path::new("/"), template) {
+            let place = Path::new("/").join(template);
+            let shell = as_root().with_context(|| format!("{} is missing; install {ALERTMANAGER}", place.display()));
+            run(shell?.args(["-c", r#"install -D -m 644 "$0" "$1""#]).arg(folder.join(template)).arg(place))?;
+        }
     }
     Ok(())
 }

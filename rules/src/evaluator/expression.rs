@@ -118,7 +118,6 @@ impl Scratch {
     /// NaN where there are too few values, or it is undefined.
     fn compute(&mut self, function: Function, series: &Series, readings: usize) -> f64 {
         let Self { values, steps } = self;
-        values.clear();
         if !series.last_values(readings, values) {
             return f64::NAN;
         }
@@ -128,8 +127,11 @@ impl Scratch {
             Function::Max => functions::max(values),
             Function::Stddev => functions::stddev(values),
             Function::Slope => {
-                steps.clear();
-                if series.last_steps(readings, steps) { functions::slope(steps, values) } else { f64::NAN }
+                if series.last_steps(readings, steps) {
+                    functions::slope(steps, values)
+                } else {
+                    f64::NAN
+                }
             }
             Function::Zscore => functions::zscore(values),
             Function::Quantile(q) => functions::quantile(values, q),

@@ -12,7 +12,7 @@ use super::{
     ActiveRule, EventInput, Inputs,
     columns::{Source, Wanted},
     machine::{Holds, State},
-    selection::{GroupFilter, RunIndex, instrument_of},
+    selection::{RunIndex, instrument_of},
 };
 use crate::{
     Hold,
@@ -30,7 +30,6 @@ const EVERY_READING: &str = "update_norm";
 pub(super) struct EventRule {
     /// Its place in the set.
     pub(super) rule: usize,
-    filter: GroupFilter,
     /// Kind that the selector names.
     only_kind: Option<Kind>,
     /// Kind and window of the streams that it is about.
@@ -43,8 +42,8 @@ pub(super) struct EventRule {
 
 impl EventRule {
     /// None for a rule on an expression.
-    pub(super) fn new(place: usize, rule: &ActiveRule, filter: GroupFilter, run: &RunIndex<'_>) -> Option<Self> {
-        let Condition::Event(what) = &*rule.rule.condition else { return None };
+    pub(super) fn new(place: usize, rule: &ActiveRule, run: &RunIndex<'_>) -> Option<Self> {
+        let what = event_of(rule)?;
         let definition = &rule.rule.definition;
         let StreamKey { kind, window, .. } = run.stream(&definition.select, "", None, None);
         let silence_us = match (what, definition.hold) {
@@ -57,11 +56,12 @@ impl EventRule {
         });
         let hold = if silence_us.is_some() { None } else { definition.hold };
         let only_kind = definition.select.kind;
-        Some(Self { rule: place, filter, only_kind, kind, window, silence_us, holds: Holds { hold, keep } })
+        Some(Self { rule: place, only_kind, kind, window, silence_us, holds: Holds { hold, keep } })
     }
 
     /// The readings whose steps count as evaluations while an alert is open, of all its groups.
-    pub(super) fn want(&self, what: &EventCondition, run: &RunIndex<'_>, wanted: &mut Wanted) {
+    pub(super) fn want(&self, rule: &ActiveRule, run: &RunIndex<'_>, wanted: &mut Wanted) {
+        let Some(what) = event_of(rule) else { return };
         let groups = match what {
             EventCondition::Stalled | EventCondition::Crashed => return,
             EventCondition::Transition { .. } => run.groups(),
@@ -71,7 +71,7 @@ impl EventRule {
                 None => run.groups(),
             },
         };
-        for group in groups.into_iter().filter(|group| self.filter.takes(group)) {
+        for group in groups.into_iter().filter(|group| rule.rule.groups.takes(group)) {
             if let Some(source) = self.reference(what, group).filter(|source| run.has(source)) {
                 wanted.add(&source, 1, 0);
             }
@@ -94,17 +94,18 @@ impl EventRule {
     }
 
     /// Whether an event says that the condition holds, or that it does not; none: it says nothing of it.
-    fn hears(&self, what: &EventCondition, event: &EventInput<'_>) -> Option<bool> {
-        match what {
+    fn hears(&self, rule: &ActiveRule, event: &EventInput<'_>) -> Option<bool> {
+        let groups = &rule.rule.groups;
+        match event_of(rule)? {
             EventCondition::Stalled => (event.event_type == "run.stalled" && self.silence_us.is_none()).then_some(true),
             EventCondition::Crashed => (event.event_type == "run.crashed").then_some(true),
             EventCondition::Happened(event_type) => {
-                (event.event_type == event_type && self.filter.takes(group_of(event)) && self.is_about(event))
+                (event.event_type == event_type && groups.takes(group_of(event)) && self.is_about(event))
                     .then_some(true)
             }
             EventCondition::Transition { from, to } => {
                 let group = event.group?;
-                if !self.filter.takes(group) {
+                if !groups.takes(group) {
                     return None;
                 }
                 let ours = event.kind == Some(self.kind);
@@ -189,9 +190,10 @@ impl Happenings {
     }
 
     /// Whether a rule takes this group.
-    pub(super) fn takes(&self, place: usize, group: &str, what: &EventCondition) -> bool {
-        let of_the_run = matches!(what, EventCondition::Stalled | EventCondition::Crashed);
-        self.rule(place).is_some_and(|rule| if of_the_run { group.is_empty() } else { rule.filter.takes(group) })
+    pub(super) fn takes(&self, place: usize, group: &str, rule: &ActiveRule) -> bool {
+        self.rule(place).is_some()
+            && event_of(rule)
+                .is_some_and(|what| if is_of_the_run(what) { group.is_empty() } else { rule.rule.groups.takes(group) })
     }
 
     /// What events say, the last word of each (rule, group).
@@ -203,10 +205,9 @@ impl Happenings {
     ) {
         for event in events {
             for rule in &self.rules {
-                let Some(what) = condition(rules, rule.rule) else { continue };
-                if let Some(condition) = rule.hears(what, event) {
-                    let of_the_run = matches!(what, EventCondition::Stalled | EventCondition::Crashed);
-                    let group = if of_the_run { "" } else { group_of(event) };
+                let Some(active) = rules.get(rule.rule) else { continue };
+                if let Some(condition) = rule.hears(active, event) {
+                    let group = if event_of(active).is_some_and(is_of_the_run) { "" } else { group_of(event) };
                     said.insert((rule.rule, group.to_owned()), Said { condition, at_us: event.at_us });
                 }
             }
@@ -223,7 +224,7 @@ impl Happenings {
         said: &mut BTreeMap<Key, Said>,
     ) {
         for (key, machine) in &self.machines {
-            let Some(what) = condition(rules, key.0) else { continue };
+            let Some(what) = rules.get(key.0).and_then(event_of) else { continue };
             // Followers begin anew with a segment: its regime is another.
             let regime_lost = other_segment && matches!(what, EventCondition::Transition { .. });
             if regime_lost || machine.reference.is_none_or(&has_value) {
@@ -235,9 +236,14 @@ impl Happenings {
 }
 
 /// The event that a rule is on.
-pub(super) fn condition(rules: &[ActiveRule], place: usize) -> Option<&EventCondition> {
-    match &*rules.get(place)?.rule.condition {
+pub(super) fn event_of(rule: &ActiveRule) -> Option<&EventCondition> {
+    match &*rule.rule.condition {
         Condition::Event(what) => Some(what),
         Condition::Expression(_) => None,
     }
+}
+
+/// Whether it befalls a run as a whole.
+fn is_of_the_run(what: &EventCondition) -> bool {
+    matches!(what, EventCondition::Stalled | EventCondition::Crashed)
 }

@@ -9,7 +9,7 @@ use super::{
     columns::{Source, Wanted},
     expression::{self, NO_COLUMN, SharedCall},
     machine::State,
-    selection::{GroupFilter, RunIndex},
+    selection::RunIndex,
 };
 use crate::language::{Condition, Expression, Family, Function, TermSource};
 
@@ -34,13 +34,7 @@ pub(super) struct Planned<'a> {
 }
 
 /// What a rule is evaluated for, group by group.
-pub(super) fn plan<'a>(
-    place: usize,
-    rule: &'a ActiveRule,
-    filter: &GroupFilter,
-    run: &RunIndex<'a>,
-    planned: &mut Vec<Planned<'a>>,
-) {
+pub(super) fn plan<'a>(place: usize, rule: &'a ActiveRule, run: &RunIndex<'a>, planned: &mut Vec<Planned<'a>>) {
     let Condition::Expression(expression) = &*rule.rule.condition else { return };
     let names = match expression.family {
         Family::Run => [""].into(),
@@ -48,7 +42,7 @@ pub(super) fn plan<'a>(
         Family::Layers(instrument) => run.layers_of(instrument),
     };
     for group in names {
-        if expression.family != Family::Run && !filter.takes(group) {
+        if expression.family != Family::Run && !rule.rule.groups.takes(group) {
             continue;
         }
         let sources: Vec<_> = expression.terms.iter().map(|term| source(&term.source, rule, group, run)).collect();

@@ -9,13 +9,13 @@ use super::{
     ActiveRule, Change, EventInput, Inputs, MachineState, Phase, RunFacts, StepInput,
     columns::Wanted,
     expression::{Scope, Scratch, SharedCall},
-    happenings::{self, EventRule, Happenings, Key, Said},
+    happenings::{EventRule, Happenings, Key, Said, event_of},
     machine::{Holds, State},
     plan::{self, Machines},
-    selection::{GroupFilter, RunIndex, takes_run},
+    selection::{RunIndex, takes_run},
     series::Series,
 };
-use crate::language::{Condition, Expression};
+use crate::language::{Condition, Expression, Term};
 
 /// The evaluator of one run.
 ///
@@ -34,8 +34,8 @@ pub struct RunEvaluator {
     last: Option<Place>,
     touched: BTreeSet<Key>,
     scratch: Scratch,
-    /// Machines to be evaluated at the step at hand; empty in between.
-    due: Vec<u32>,
+    /// A bit for each machine that is to be evaluated at the step at hand; 0 in between.
+    due: Vec<u64>,
 }
 
 /// A place on the live line, and a time.
@@ -59,16 +59,12 @@ impl RunEvaluator {
         let run = RunIndex::new(facts);
         let (mut planned, mut wanted, mut events) = (Vec::new(), Wanted::default(), Vec::new());
         for (place, rule) in rules.iter().enumerate() {
-            let selector = &rule.rule.definition.select;
-            if !takes_run(selector, facts) {
+            if !takes_run(&rule.rule.definition.select, facts) {
                 continue;
             }
-            let filter = GroupFilter::new(selector);
-            plan::plan(place, rule, &filter, &run, &mut planned);
-            if let Some(on_event) = EventRule::new(place, rule, filter, &run)
-                && let Some(what) = happenings::condition(&rules, place)
-            {
-                on_event.want(what, &run, &mut wanted);
+            plan::plan(place, rule, &run, &mut planned);
+            if let Some(on_event) = EventRule::new(place, rule, &run) {
+                on_event.want(rule, &run, &mut wanted);
                 events.push(on_event);
             }
         }
@@ -78,6 +74,7 @@ impl RunEvaluator {
         planned.iter().for_each(|one| one.want(&mut wanted));
         let (inputs, places, series) = wanted.columns(&run);
         let (machines, calls) = Machines::new(&planned, &places);
+        let due = vec![0; machines.all.len().div_ceil(64)];
         drop(planned);
         events.shrink_to_fit();
         Some(Self {
@@ -90,7 +87,7 @@ impl RunEvaluator {
             last: None,
             touched: BTreeSet::new(),
             scratch: Scratch::default(),
-            due: Vec::new(),
+            due,
         })
     }
 
@@ -105,7 +102,6 @@ impl RunEvaluator {
     pub fn refill(&mut self, step: &StepInput<'_>) {
         if !self.is_behind(step) {
             self.push(step);
-            self.due.clear();
             self.last = Some(Place::of(step));
         }
     }
@@ -113,8 +109,9 @@ impl RunEvaluator {
     /// Takes up a machine that was not inactive. False when there is no such machine any more: its alert ends.
     pub fn restore(&mut self, rule: usize, group: &str, state: &MachineState) -> bool {
         let Some(state) = State::from_bytes(state) else { return false };
-        if let Some(what) = happenings::condition(&self.rules, rule) {
-            let takes = self.happenings.takes(rule, group, what);
+        let Some(active) = self.rules.get(rule) else { return false };
+        if let Some(what) = event_of(active) {
+            let takes = self.happenings.takes(rule, group, active);
             if takes {
                 self.happenings.set((rule, group.to_owned()), state, what, &self.inputs);
             }
@@ -135,7 +132,7 @@ impl RunEvaluator {
         }
         self.tick(step.received_at_us, changes);
         self.push(step);
-        self.evaluate_due(place, changes);
+        self.evaluate_touched(step, changes);
         let on_time = |event: &&EventInput<'_>| event.at_us <= step.received_at_us;
         let mut said = BTreeMap::new();
         let other_segment = self.last.is_some_and(|last| last.segment != step.segment);
@@ -174,11 +171,12 @@ impl RunEvaluator {
     pub fn finish(&mut self, now_us: i64, changes: &mut Vec<Change>) {
         self.tick(now_us, changes);
         let at = Place { at_us: now_us, ..self.last.unwrap_or(Place { segment: 0, step: 0, at_us: now_us }) };
+        let rules = Arc::clone(&self.rules);
         for place in 0..self.machines.all.len() {
             let machine = &self.machines.all[place];
             if let Some(phase) = machine.state.end() {
                 let (rule, group) = (machine.rule as usize, self.machines.group_of(machine).to_owned());
-                let values = self.values(place, at.step);
+                let values = self.values(&rules, place, at.step);
                 changes.push(change(rule, group, phase, at, values));
                 self.machines.all[place].state = State::Inactive;
             }
@@ -221,25 +219,30 @@ impl RunEvaluator {
         for (column, series) in self.series.iter_mut().enumerate() {
             if let Some(value) = value(step, column) {
                 series.push(step.step, value);
-                self.due.extend_from_slice(self.machines.touched_by(column));
             }
         }
     }
 
-    /// Evaluates the machines that look at one of the values pushed last, in their order.
-    fn evaluate_due(&mut self, at: Place, changes: &mut Vec<Change>) {
-        let mut due = std::mem::take(&mut self.due);
-        due.sort_unstable();
-        due.dedup();
-        for place in due.drain(..) {
-            self.evaluate(place as usize, at, changes);
+    /// Evaluates the machines that look at one of the values of a step, in their order. Machines that look at none of them cost
+    /// nothing but a bit.
+    fn evaluate_touched(&mut self, step: &StepInput<'_>, changes: &mut Vec<Change>) {
+        let (rules, mut due, at) = (Arc::clone(&self.rules), std::mem::take(&mut self.due), Place::of(step));
+        for column in (0..self.series.len()).filter(|column| value(step, *column).is_some()) {
+            for &machine in self.machines.touched_by(column) {
+                due[machine as usize / 64] |= 1 << (machine % 64);
+            }
+        }
+        for (word, bits) in due.iter_mut().enumerate() {
+            while *bits != 0 {
+                self.evaluate(&rules, 64 * word + bits.trailing_zeros() as usize, at, changes);
+                *bits &= *bits - 1;
+            }
         }
         self.due = due;
     }
 
-    fn evaluate(&mut self, place: usize, at: Place, changes: &mut Vec<Change>) {
+    fn evaluate(&mut self, rules: &[ActiveRule], place: usize, at: Place, changes: &mut Vec<Change>) {
         let rule_place = self.machines.all[place].rule as usize;
-        let rules = Arc::clone(&self.rules);
         let rule = &rules[rule_place];
         if at.at_us < rule.active_from_us {
             return;
@@ -256,7 +259,7 @@ impl RunEvaluator {
         self.machines.all[place].state = state;
         let group = self.machines.group_of(&self.machines.all[place]).to_owned();
         match phase {
-            Some(phase) => changes.push(change(rule_place, group, phase, at, self.values(place, at.step))),
+            Some(phase) => changes.push(change(rule_place, group, phase, at, self.values(rules, place, at.step))),
             None => {
                 self.touched.insert((rule_place, group));
             }
@@ -277,12 +280,11 @@ impl RunEvaluator {
     }
 
     /// The values of an expression's terms that are not too old.
-    fn values(&mut self, place: usize, step: u64) -> BTreeMap<String, f64> {
-        let rules = Arc::clone(&self.rules);
-        let Some(rule) = rules.get(self.machines.all[place].rule as usize) else { return BTreeMap::new() };
+    fn values(&mut self, rules: &[ActiveRule], place: usize, step: u64) -> BTreeMap<String, f64> {
+        let rule = &rules[self.machines.all[place].rule as usize];
         let Condition::Expression(Expression { terms, .. }) = &*rule.rule.condition else { return BTreeMap::new() };
         let scope = self.scope(place, rule, step);
-        let value = |(place, term): (usize, &crate::language::Term)| Some((term.to_string(), scope.term(place)?));
+        let value = |(place, term): (usize, &Term)| Some((term.to_string(), scope.term(place)?));
         terms.iter().enumerate().filter_map(value).collect()
     }
 
@@ -296,7 +298,7 @@ impl RunEvaluator {
     fn settle(&mut self, said: BTreeMap<Key, Said>, place: Place, changes: &mut Vec<Change>) {
         for (key, Said { condition, at_us }) in said {
             let (Some(rule), Some(active)) = (self.happenings.rule(key.0), self.rules.get(key.0)) else { continue };
-            let Some(what) = happenings::condition(&self.rules, key.0) else { continue };
+            let Some(what) = event_of(active) else { continue };
             if at_us < active.active_from_us {
                 continue;
             }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use globset::{Glob, GlobMatcher};
 use gradwatch_spectral::layers::LayerInstrument;
 use gradwatch_store::{AlertLane, Kind, LayerKey, StreamKey};
 
@@ -16,36 +15,6 @@ use crate::{
 pub(super) fn takes_run(selector: &Selector, facts: &RunFacts) -> bool {
     selector.project.as_ref().is_none_or(|project| *project == facts.project)
         && selector.labels.iter().all(|(name, value)| facts.labels.get(name) == Some(value))
-}
-
-/// Which groups or layers a selector takes, by name.
-#[derive(Clone, Debug)]
-pub(super) enum GroupFilter {
-    All,
-    /// Matching text is what costs least, and what most selectors are.
-    Name(String),
-    Glob(GlobMatcher),
-}
-
-impl GroupFilter {
-    pub(super) fn new(selector: &Selector) -> Self {
-        match selector.group.as_deref() {
-            None => Self::All,
-            Some(text) if !text.contains(['*', '?', '[', ']', '{', '}', '\\', '!']) => Self::Name(text.to_owned()),
-            // One that is no glob names no group; the rule was refused when it was written.
-            Some(text) => {
-                Glob::new(text).map_or_else(|_| Self::Name(text.to_owned()), |it| Self::Glob(it.compile_matcher()))
-            }
-        }
-    }
-
-    pub(super) fn takes(&self, name: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Name(text) => text == name,
-            Self::Glob(glob) => glob.is_match(name),
-        }
-    }
 }
 
 /// What a run has, to be looked up.

@@ -70,22 +70,22 @@ impl Series {
 
     /// Copies the last n values, oldest first; false when there are not as many.
     pub(super) fn last_values(&self, n: usize, to: &mut Vec<f64>) -> bool {
-        last(&self.values, n, to)
+        to.clear();
+        let Some(skip) = self.values.len().checked_sub(n) else { return false };
+        let (older, newer) = self.values.as_slices();
+        to.extend_from_slice(older.get(skip..).unwrap_or_default());
+        to.extend_from_slice(&newer[skip.saturating_sub(older.len())..]);
+        true
     }
 
-    /// Copies the steps of the last n values, as distances from the first of them.
+    /// Copies the steps of the last n values, as distances from the first of them; false when there are not as many.
     pub(super) fn last_steps(&self, n: usize, to: &mut Vec<f64>) -> bool {
+        to.clear();
         let Some(skip) = self.steps.len().checked_sub(n) else { return false };
         let first = self.steps.get(skip).copied().unwrap_or_default();
         to.extend(self.steps.iter().skip(skip).map(|step| step.saturating_sub(first) as f64));
         true
     }
-}
-
-fn last(values: &VecDeque<f64>, n: usize, to: &mut Vec<f64>) -> bool {
-    let Some(skip) = values.len().checked_sub(n) else { return false };
-    to.extend(values.iter().skip(skip));
-    true
 }
 
 fn keep_last<T>(kept: &mut VecDeque<T>, most: usize, value: T) {

@@ -24,7 +24,7 @@ pub use parser::{MAX_DEPTH, MAX_NODES};
 
 pub(crate) use token::shown;
 
-use crate::{Problem, RuleDefinition, Template};
+use crate::{Problem, RuleDefinition, Template, group_filter::GroupFilter};
 
 /// The longest text of a condition.
 pub const MAX_TEXT_BYTES: usize = 4 * 1024;
@@ -36,6 +36,8 @@ pub struct CompiledRule {
     pub definition: RuleDefinition,
     /// What it means.
     pub condition: Arc<Condition>,
+    /// The groups or layers that its selector takes.
+    pub(crate) groups: GroupFilter,
     /// The summary.
     pub summary: Template,
     /// The annotations.

@@ -284,8 +284,8 @@ impl<B: Backend> Store for B {
         alerts::alert::find(self, alert_id).await
     }
 
-    async fn notifications(&self, after: Option<(&str, &str)>, limit: usize) -> Result<Vec<Notification>, StoreError> {
-        alerts::notifications::notifications(self, after, limit).await
+    async fn notifications(&self, limit: usize) -> Result<Vec<Notification>, StoreError> {
+        alerts::notifications::notifications(self, limit).await
     }
 
     async fn silence_notifications(&self, ids: &[u64], silenced: bool) -> Result<(), StoreError> {

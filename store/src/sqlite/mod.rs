@@ -111,3 +111,39 @@ impl Backend for SqliteStore {
         let _ = self.lock.unlock();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::backend::Session as _;
+
+    /// However many transactions of alerts wait, the recorder waits for one of them. On a runtime of one thread each task
+    /// runs until it waits, so that all of them are queued when the writer is given back.
+    #[tokio::test]
+    async fn the_recorder_waits_for_one_transaction_of_alerts() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(dir.path()).await.unwrap());
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let under_way = store.session(Access::Write).await.unwrap();
+        let mut waiting = Vec::new();
+        for access in [Access::Alerts, Access::Alerts, Access::Alerts, Access::Alerts, Access::Commit] {
+            let (store, order) = (Arc::clone(&store), Arc::clone(&order));
+            waiting.push(tokio::spawn(async move {
+                let session = store.session(access).await.unwrap();
+                order.lock().unwrap().push(access);
+                session.commit().await.unwrap();
+            }));
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.alerts.available_permits(), 0);
+        under_way.commit().await.unwrap();
+        for task in waiting {
+            task.await.unwrap();
+        }
+        let order = order.lock().unwrap();
+        assert_eq!(order[..2], [Access::Alerts, Access::Commit]);
+        assert_eq!(order.len(), 5);
+    }
+}

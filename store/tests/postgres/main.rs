@@ -1,5 +1,6 @@
 //! What only a store in a database has: settings that others can weaken, a network that breaks, other servers.
 
+mod alerts;
 mod alone;
 mod trouble;
 

@@ -3,6 +3,7 @@
 mod addresses;
 mod alertmanager;
 mod crash;
+mod engine;
 mod grouping;
 mod mock;
 mod recorded;

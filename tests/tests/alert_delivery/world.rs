@@ -70,9 +70,14 @@ impl World {
         drop(self.place);
     }
 
+    /// `http://127.0.0.1:port`.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.server.address())
+    }
+
     /// What Prometheus reads.
     pub(crate) async fn metrics(&self) -> String {
-        let rest = gradwatch_tests::Rest::new(&format!("http://{}", self.server.address()));
+        let rest = gradwatch_tests::Rest::new(&self.url());
         rest.call(http::Method::GET, "/metrics", "").await.1
     }
 

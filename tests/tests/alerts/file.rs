@@ -1,6 +1,8 @@
 //! The file of rules: as a whole, or not at all.
 
-use gradwatch_server::{ServeError, config::Config, serve};
+use std::{sync::Arc, time::Duration};
+
+use gradwatch_server::{ServeError, config::Config, serve, serve_on};
 use gradwatch_store::AlertSource;
 use gradwatch_tests::{Backend, PATIENCE, any_port, gradwatch, on_both_backends, open_request, spec};
 use tokio::time::{sleep, timeout};
@@ -18,7 +20,7 @@ async fn metric(world: &World, name: &str) -> Option<f64> {
 async fn until_metric(world: &World, name: &str, value: f64) {
     let looking = async {
         while metric(world, name).await != Some(value) {
-            sleep(std::time::Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     };
     timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("{name} never was {value}"));
@@ -51,7 +53,17 @@ async fn a_file_that_is_no_longer_named_takes_its_rules_along(backend: Backend) 
     world.server.stop().await;
     let dir = tempfile::tempdir().expect("a temporary directory");
     let config = Config::embedded(any_port(), dir.path()).expect("the defaults are valid");
-    let server = gradwatch_server::serve_on(config, std::sync::Arc::clone(&world.store)).await.expect("it starts");
+    let starting = async {
+        loop {
+            // Connections of a server that was stopped fail once each.
+            match serve_on(config.clone(), Arc::clone(&world.store)).await {
+                Ok(server) => return server,
+                Err(ServeError::Store(_)) => sleep(Duration::from_millis(20)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let server = timeout(PATIENCE, starting).await.expect("it starts");
     assert_eq!(world.store.alert_rules().await.expect("rules"), []);
     server.shutdown().await;
 }

@@ -8,24 +8,30 @@ use uuid::Uuid;
 use crate::{
     Hold, RuleDefinition, Selector,
     evaluator::{ActiveRule, Change, EventInput, Phase, RunEvaluator, RunFacts, StepInput},
-    language::{
-        CompiledRule, Condition, EventCondition, Expression, Family, Function, Number, Term, TermSource, Truth,
-    },
+    language::CompiledRule,
 };
 
-/// A rule on all runs, by its condition.
-pub(super) fn rule(when: &str) -> ActiveRule {
-    let definition: RuleDefinition =
-        serde_json::from_value(serde_json::json!({ "name": "rule", "when": when })).expect("a definition");
+pub(super) fn definition(when: &str) -> RuleDefinition {
+    serde_json::from_value(serde_json::json!({ "name": "rule", "when": when })).expect("a definition")
+}
+
+/// A rule at work from the beginning.
+pub(super) fn active(definition: RuleDefinition) -> ActiveRule {
     let rule = CompiledRule::new(definition).expect("a rule");
     ActiveRule { rule_id: Uuid::nil(), revision: 1, active_from_us: i64::MIN, rule }
 }
 
+/// A rule on all runs, by its condition.
+pub(super) fn rule(when: &str) -> ActiveRule {
+    active(definition(when))
+}
+
 pub(super) fn on_event(when: &str, hold: Option<Hold>, keep_firing_for: Option<Hold>) -> ActiveRule {
-    let mut rule = rule(when);
-    rule.rule.definition.hold = hold;
-    rule.rule.definition.keep_firing_for = keep_firing_for;
-    rule
+    active(RuleDefinition { hold, keep_firing_for, ..definition(when) })
+}
+
+pub(super) fn selecting(when: &str, select: Selector) -> ActiveRule {
+    active(RuleDefinition { select, ..definition(when) })
 }
 
 pub(super) fn stream(group: &str) -> StreamKey {

@@ -13,12 +13,6 @@ use crate::{
 
 const READING: &[Option<f64>] = &[Some(1.0)];
 
-fn selecting(rule: ActiveRule, select: Selector) -> ActiveRule {
-    let mut rule = rule;
-    rule.rule.definition.select = select;
-    rule
-}
-
 fn in_group(group: &str) -> Selector {
     Selector { group: Some(group.into()), ..Selector::default() }
 }
@@ -88,7 +82,7 @@ fn an_event_without_group_ends_with_the_steps_of_the_run() {
 #[test]
 fn a_selector_says_of_which_group_kind_and_window() {
     let fires = |select: Selector, event: EventInput<'_>| {
-        let rule = selecting(on_event(event.event_type, None, None), select);
+        let rule = selecting(event.event_type, select);
         let mut evaluator = evaluator(vec![rule], &facts(&["all", "head"], &[]));
         let mut changes = Vec::new();
         let values = vec![None; evaluator.inputs().len()];
@@ -115,7 +109,6 @@ fn a_selector_says_of_which_group_kind_and_window() {
     assert!(fires(all(), nonfinite(None, None)));
     assert!(fires(in_group("*"), nonfinite(None, None)));
     assert!(!fires(in_group("head"), nonfinite(None, None)), "an event of the run is of no group");
-    assert!(fires(in_group("head"), of("run.crashed", None, None, None)), "a crash is of all groups");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::build::*;
 use crate::{
-    Hold,
+    Hold, RuleDefinition,
     evaluator::{
         ActiveRule,
         Phase::{self, Firing, Inactive, Pending, Resolved},
@@ -23,16 +23,11 @@ fn told_of(rule: ActiveRule, values: &[f64]) -> Vec<(u64, Phase)> {
 }
 
 fn lasting(hold: Option<Hold>, keep_firing_for: Option<Hold>) -> ActiveRule {
-    let mut rule = rule("scalar.loss > 1");
-    rule.rule.definition.hold = hold;
-    rule.rule.definition.keep_firing_for = keep_firing_for;
-    rule
+    active(RuleDefinition { hold, keep_firing_for, ..definition("scalar.loss > 1") })
 }
 
 fn with_max_age(when: &str, max_age: u64) -> ActiveRule {
-    let mut rule = rule(when);
-    rule.rule.definition.max_age = Some(max_age);
-    rule
+    active(RuleDefinition { max_age: Some(max_age), ..definition(when) })
 }
 
 #[test]

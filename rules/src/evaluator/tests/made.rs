@@ -3,11 +3,13 @@
 use gradwatch_spectral::layers::LayerInstrument;
 use gradwatch_store::{Kind, LayerKey};
 use proptest::prelude::*;
+use uuid::Uuid;
 
-use super::build::{facts, rule as rule_on};
+use super::build::{definition, facts};
 use crate::{
-    Hold,
+    Hold, RuleDefinition, Selector,
     evaluator::{ActiveRule, EventInput, Inputs, RunFacts, StepInput},
+    language::CompiledRule,
 };
 
 /// Everything that a made run has.
@@ -203,11 +205,12 @@ pub(super) fn rules(condition: impl Strategy<Value = String>) -> impl Strategy<V
     let active_from_us = prop_oneof![3 => Just(i64::MIN), 1 => 0i64..20_000_000];
     let rule = (condition, group, hold(), hold(), max_age, active_from_us);
     let rule = rule.prop_map(|(when, group, hold, keep_firing_for, max_age, active_from_us)| {
-        let mut rule = rule_on(&when);
-        let definition = &mut rule.rule.definition;
-        definition.select.group = group.map(ToOwned::to_owned);
-        (definition.hold, definition.keep_firing_for, definition.max_age) = (hold, keep_firing_for, max_age);
-        ActiveRule { active_from_us, ..rule }
+        let select = Selector { group: group.map(ToOwned::to_owned), ..Selector::default() };
+        let full = RuleDefinition { select, hold, keep_firing_for, max_age, ..definition(&when) };
+        // What makes no sense with a condition is refused; then without.
+        let few = RuleDefinition { keep_firing_for, ..definition(&when) };
+        let rule = CompiledRule::new(full).or_else(|_| CompiledRule::new(few)).expect("a rule");
+        ActiveRule { rule_id: Uuid::nil(), revision: 1, active_from_us, rule }
     });
     prop::collection::vec(rule, 1..5)
 }

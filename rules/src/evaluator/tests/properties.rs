@@ -42,7 +42,7 @@ fn any_rules() -> impl Strategy<Value = Vec<ActiveRule>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn expressions_say_what_the_whole_history_says(

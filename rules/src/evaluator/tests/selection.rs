@@ -6,14 +6,8 @@ use gradwatch_store::{AlertLane, Kind, LayerKey, StreamKey};
 use super::build::*;
 use crate::{
     Selector,
-    evaluator::{ActiveRule, MachineState, RunEvaluator},
+    evaluator::{MachineState, RunEvaluator},
 };
-
-fn selecting(when: &str, select: Selector) -> ActiveRule {
-    let mut rule = rule(when);
-    rule.rule.definition.select = select;
-    rule
-}
 
 fn labels(value: &str) -> Selector {
     Selector { labels: [("team".to_owned(), value.to_owned())].into(), ..Selector::default() }
@@ -32,7 +26,12 @@ fn a_rule_is_for_the_runs_that_it_selects() {
     assert!(is_for(Selector::default()));
     assert!(is_for(project("p")) && !is_for(project("q")));
     assert!(is_for(labels("red")) && !is_for(labels("blue")));
-    assert!(is_for(Selector { group: Some("none".into()), ..Selector::default() }), "it is about no group");
+    let groups = |group: &str| Selector { group: Some(group.into()), ..Selector::default() };
+    let on_groups = |group: &str| {
+        let rules = Arc::new(vec![selecting("edge.ratio > 1", groups(group))]);
+        RunEvaluator::new(rules, &facts(&["all"], &[])).is_some()
+    };
+    assert!(on_groups("a*") && !on_groups("b*"), "none of its groups");
 }
 
 #[test]

@@ -17,7 +17,6 @@ use uuid::Uuid;
 use super::{
     connection::Connector,
     content::{Content, new_message},
-    pages::Pages,
     receiver::ReceiverTask,
     retry::GIVE_UP_AFTER_US,
     sealing::{self, Known, Plan},
@@ -36,6 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_SHARE: u32 = 20;
 /// How long to wait for a store that does not answer.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// The most that is looked at together. What is silenced comes last, so that it hides nothing else.
+pub(super) const MAX_NOTIFICATIONS: usize = 10_000;
 /// How long attempts that are under way may take when the server shuts down. What is cut off is sent again.
 const LAST_ATTEMPTS: Duration = Duration::from_secs(2);
 
@@ -208,16 +209,9 @@ impl Dispatcher {
         self.count_waiting().await?;
         let now_us = clock::now_us();
         let silences = Silences::at(&self.store.silences(now_us).await?, now_us);
-        let mut next_us = silences.next_change_us;
-        let mut pages = Pages::new(&*self.store);
-        loop {
-            let page = pages.next().await?;
-            if page.is_empty() {
-                return Ok(next_us);
-            }
-            let page_next_us = self.seal(&page, current, &silences, now_us).await?;
-            next_us = next_us.into_iter().chain(page_next_us).min();
-        }
+        let notifications = self.store.notifications(MAX_NOTIFICATIONS).await?;
+        let next_us = self.seal(&notifications, current, &silences, now_us).await?;
+        Ok(next_us.into_iter().chain(silences.next_change_us).min())
     }
 
     async fn count_waiting(&self) -> Result<(), StoreError> {

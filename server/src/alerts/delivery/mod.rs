@@ -18,7 +18,6 @@ mod connection;
 mod content;
 mod dispatcher;
 mod outcome;
-mod pages;
 mod receiver;
 mod request;
 mod resend;

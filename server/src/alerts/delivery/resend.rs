@@ -12,9 +12,8 @@ use uuid::Uuid;
 
 use super::{
     alertmanager,
-    dispatcher::Dispatcher,
+    dispatcher::{Dispatcher, MAX_NOTIFICATIONS},
     outcome::{Attempted, Outcome},
-    pages::Pages,
     request::to_alertmanager,
 };
 use crate::{alerts::Notice, clock};
@@ -68,15 +67,9 @@ pub(super) async fn resend(dispatcher: &Dispatcher, receiver: &ReceiverDefinitio
 
 /// Alerts that a silence has kept from the receiver so far.
 async fn kept_back(dispatcher: &Dispatcher, receiver: &ReceiverDefinition) -> Result<HashSet<Uuid>, StoreError> {
-    let (mut pages, mut kept_back) = (Pages::new(&*dispatcher.store), HashSet::new());
-    loop {
-        let page = pages.next().await?;
-        if page.is_empty() {
-            return Ok(kept_back);
-        }
-        let silenced = page.iter().filter(|it| it.silenced && it.new.receiver == receiver.name);
-        kept_back.extend(silenced.map(|it| it.new.alert_id));
-    }
+    let notifications = dispatcher.store.notifications(MAX_NOTIFICATIONS).await?;
+    let silenced = notifications.iter().filter(|it| it.silenced && it.new.receiver == receiver.name);
+    Ok(silenced.map(|it| it.new.alert_id).collect())
 }
 
 /// Names of runs, each read once.

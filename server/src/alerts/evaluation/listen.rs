@@ -9,15 +9,15 @@ use super::queue::{News, Queue};
 use crate::recorder::{Hub, PublishedRun, Resume};
 
 /// Follows the hub: wakes each run that a commit says something new of. Where commits were missed, `missed` changes: what is
-/// new has to be found in the store.
+/// new has to be found in the store. Begins behind the commit `seq`.
 pub(super) async fn listen(
     hub: Arc<Hub>,
     queue: Arc<Queue>,
     missed: Arc<watch::Sender<u64>>,
     draining: CancellationToken,
+    mut seq: u64,
 ) {
     let mut commits = hub.subscribe();
-    let mut seq = *commits.borrow_and_update();
     let mut parts = 0;
     loop {
         match hub.after(seq, parts) {

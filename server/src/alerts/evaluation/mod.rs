@@ -128,11 +128,14 @@ impl Evaluation {
 
     pub(super) async fn run(mut self) {
         let missed = Arc::new(watch::Sender::new(0_u64));
+        // Before the store is asked what there is: what is committed from here on is heard of.
+        let last_seq = *self.parts.hub.subscribe().borrow();
         let listening = tokio::spawn(listen::listen(
             Arc::clone(&self.parts.hub),
             Arc::clone(&self.parts.queue),
             Arc::clone(&missed),
             self.parts.draining.clone(),
+            last_seq,
         ));
         let mut missed = missed.subscribe();
         let mut changed = self.parts.book.subscribe();

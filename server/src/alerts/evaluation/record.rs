@@ -140,41 +140,39 @@ impl Lane {
 }
 
 fn new_alert(rule: &ActiveRule, lane: &Lane, change: &Change, about: &About, pending: AlertMoment) -> Alert {
-    let definition = &rule.rule.definition;
-    let mut labels = about.labels.clone();
-    labels.extend(definition.labels.iter().map(|(name, value)| (name.clone(), value.clone())));
     let mut alert = Alert {
         alert_id: Uuid::new_v4(),
         rule_id: rule.rule_id,
-        rule_name: definition.name.clone(),
+        rule_name: rule.rule.definition.name.clone(),
         rule_revision: rule.revision,
         lane: lane.lane,
         run_id: about.run_id,
         project: about.project.clone(),
         group: change.group.clone(),
         state: AlertState::Pending,
-        severity: definition.severity.as_str().to_owned(),
-        labels,
+        severity: String::new(),
+        labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         summary: String::new(),
-        receivers: definition.receivers.clone(),
+        receivers: Vec::new(),
         values: Value::Null,
         pending,
         fired: None,
         resolved: None,
         machine: Vec::new(),
     };
-    write_texts(&mut alert, rule, change, about);
+    describe(&mut alert, rule, change, about);
     alert
 }
 
 fn fire(alert: &mut Alert, rule: &ActiveRule, change: &Change, about: &About, moment: AlertMoment) {
     alert.state = AlertState::Firing;
     alert.fired = Some(moment);
-    write_texts(alert, rule, change, about);
+    describe(alert, rule, change, about);
 }
 
-fn write_texts(alert: &mut Alert, rule: &ActiveRule, change: &Change, about: &About) {
+/// Says of an alert what its rule says now.
+fn describe(alert: &mut Alert, rule: &ActiveRule, change: &Change, about: &About) {
     let definition = &rule.rule.definition;
     let context = TemplateContext {
         run_name: &about.run_name,
@@ -187,6 +185,10 @@ fn write_texts(alert: &mut Alert, rule: &ActiveRule, change: &Change, about: &Ab
         values: &change.values,
         labels: &about.labels,
     };
+    alert.severity = definition.severity.as_str().to_owned();
+    alert.labels.clone_from(&about.labels);
+    alert.labels.extend(definition.labels.iter().map(|(name, value)| (name.clone(), value.clone())));
+    alert.receivers.clone_from(&definition.receivers);
     alert.summary = rule.rule.summary.render(&context);
     let annotations = rule.rule.annotations.iter();
     alert.annotations = annotations.map(|(name, text)| (name.clone(), text.render(&context))).collect();

@@ -70,9 +70,17 @@ fn moment(row: &impl Columns, [segment, step, at_us]: [&str; 3]) -> Result<Optio
     Ok(Some(AlertMoment { segment, step: codec::unsigned(row, step)?, at_us: codec::signed(row, at_us)? }))
 }
 
+/// In the order of making. The database sorts in the order of the index of open alerts, so that it takes that one, and not
+/// the one of all alerts of the run.
 pub(in crate::sql) async fn open_alerts(backend: &impl Backend, run_id: RunId) -> Result<Vec<Alert>, StoreError> {
-    let select = Statement::new("SELECT * FROM alerts WHERE run_id = $1 AND state <> 'resolved' ORDER BY sequence");
-    backend.session(Access::Single).await?.fetch_all(select.bind(run_id)).await?.iter().map(alert).collect()
+    let select = Statement::new(
+        "SELECT * FROM alerts WHERE run_id = $1 AND state <> 'resolved' ORDER BY rule_id, lane, group_name",
+    );
+    let rows = backend.session(Access::Single).await?.fetch_all(select.bind(run_id)).await?;
+    let numbered = rows.iter().map(|row| Ok((codec::signed(row, "sequence")?, alert(row)?)));
+    let mut numbered = numbered.collect::<Result<Vec<_>, StoreError>>()?;
+    numbered.sort_by_key(|(sequence, _)| *sequence);
+    Ok(numbered.into_iter().map(|(_, alert)| alert).collect())
 }
 
 /// Behind a condition: what is being deleted is not shown.

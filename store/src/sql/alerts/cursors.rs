@@ -50,7 +50,7 @@ pub(in crate::sql) async fn runs_to_evaluate(backend: &impl Backend, since_us: i
                                 WHERE alert_cursors.run_id = runs.run_id
                                   AND (run_owner_epoch <> runs.owner_epoch
                                        OR run_owner_commits <> runs.owner_commits)))
-                OR EXISTS (SELECT 1 FROM alerts WHERE alerts.run_id = runs.run_id AND alerts.state <> 'resolved'))
+                OR run_id IN (SELECT run_id FROM alerts WHERE state <> 'resolved'))
          ORDER BY run_id",
     );
     let rows = backend.session(Access::Single).await?.fetch_all(select.bind(since_us)).await?;

@@ -32,22 +32,26 @@ fn notification(row: &impl Columns) -> Result<Notification, StoreError> {
     })
 }
 
+/// Keys of which everything is silenced come last, so that however much is kept back, the rest is told.
 pub(in crate::sql) async fn notifications(
     backend: &impl Backend,
-    after: Option<(&str, &str)>,
     limit: usize,
 ) -> Result<Vec<Notification>, StoreError> {
-    let mut select = Statement::new(
-        "SELECT * FROM alert_notifications AS new
+    let select = Statement::new(
+        "WITH loud AS (SELECT DISTINCT receiver, group_key FROM alert_notifications WHERE NOT silenced)
+         SELECT new.* FROM alert_notifications AS new
+             LEFT JOIN loud ON loud.receiver = new.receiver AND loud.group_key = new.group_key
          WHERE NOT EXISTS (SELECT 1 FROM alert_messages AS earlier
                            WHERE earlier.receiver = new.receiver AND earlier.group_key = new.group_key
-                             AND earlier.state = 'waiting')",
+                             AND earlier.state = 'waiting')
+         ORDER BY loud.receiver IS NULL, new.receiver, new.group_key, new.notification_id LIMIT $1",
     );
-    if let Some((receiver, group_key)) = after {
-        select.push(" AND (receiver, group_key) > (").push_bind(receiver).push(", ").push_bind(group_key).push(")");
-    }
-    select.push(" ORDER BY receiver, group_key, notification_id LIMIT ").push_bind(codec::size_i64(limit));
-    backend.session(Access::Single).await?.fetch_all(select).await?.iter().map(notification).collect()
+    let select = select.bind(codec::size_i64(limit));
+    let rows = backend.session(Access::Single).await?.fetch_all(select).await?;
+    let mut found = rows.iter().map(notification).collect::<Result<Vec<_>, _>>()?;
+    let place = |it: &Notification| (it.new.receiver.clone(), it.new.group_key.clone(), it.notification_id);
+    found.sort_by_cached_key(place);
+    Ok(found)
 }
 
 pub(in crate::sql) async fn silence_notifications(
