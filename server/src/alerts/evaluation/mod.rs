@@ -12,11 +12,13 @@
 //! > panics, or which the store refuses, is given up for a while.
 
 mod facts;
+mod frontier;
 mod input;
 mod lane;
 mod line;
 mod listen;
 mod queue;
+mod reader;
 mod record;
 mod refill;
 mod rewind;

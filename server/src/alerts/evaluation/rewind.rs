@@ -9,8 +9,9 @@ use super::{
     input::Chunk,
     lane::{AtTheEnd, Interrupted, Lane, MachineKey},
     line::Place,
+    reader::Reader,
     record::Open,
-    watched::{About, Reader},
+    watched::About,
 };
 
 /// The live line is evaluated again in silence, from its beginning to where the run went back to.
