@@ -60,6 +60,12 @@ async fn rules_and_silences_are_the_projects_own() {
     }
     // Who may read may check, and no more.
     assert_eq!(ok(&reader, Method::POST, &format!("{RULES}/check"), &own).await["valid"], true);
+    let file = "rules:\n  - name: x\n    when: run.crashed\n    receivers: [nobody]\n";
+    for (rest, tells) in [(&reader, false), (&all, true)] {
+        let check = format!("{RULES}/check");
+        let (_, checked) = rest.exchange_as("application/yaml", Method::POST, &check, file).await;
+        assert!(checked.contains("there is no receiver") && checked.contains("oncall") == tells, "{checked}");
+    }
     for (method, path, body) in [
         (Method::POST, RULES, rule("x", Some("alpha"))),
         (Method::PUT, &*path, own.clone()),

@@ -48,7 +48,7 @@ pub(super) fn keep(new: &mut ReceiverDefinition, old: Option<&ReceiverDefinition
                 Some(ReceiverKind::Slack { url, .. }) => url.as_ref(),
                 _ => None,
             };
-            keep_one("slack.url", url, old_url, |url| only_host(url), &mut problems);
+            keep_one("slack.url", url, old_url, only_host, &mut problems);
         }
         ReceiverKind::Slack { url: None, .. } => {}
         ReceiverKind::Alertmanager { url, .. } => {

@@ -15,6 +15,7 @@ use super::{
     rules::RuleBody,
 };
 use crate::{
+    access::Caller,
     alerts::RuleSet,
     api::{openapi::Problems, params::Query, refusal::Answer},
     error::{Error, FieldProblem},
@@ -48,6 +49,7 @@ pub(crate) struct CheckedRule {
     responses((status = 200, body = Checked), Problems))]
 pub(crate) async fn check(
     State(state): State<AppState>,
+    caller: Caller,
     Query(()): Query<()>,
     text: RuleText,
 ) -> Answer<Json<Checked>> {
@@ -57,7 +59,11 @@ pub(crate) async fn check(
         RuleText::Json(members) => check_rule(members, &set),
         RuleText::Yaml(yaml) => check_file(&yaml, &set),
     });
-    Ok(Json(checked.await.map_err(Error::internal)?))
+    let mut checked = checked.await.map_err(Error::internal)?;
+    if caller.project().is_some() {
+        checked.hide_receivers();
+    }
+    Ok(Json(checked))
 }
 
 fn check_rule(members: Map<String, Value>, set: &RuleSet) -> Checked {
@@ -93,6 +99,15 @@ fn check_file(yaml: &str, set: &RuleSet) -> Checked {
 }
 
 impl Checked {
+    /// Which receivers there are is for callers of all projects.
+    fn hide_receivers(&mut self) {
+        for problem in self.problems.iter_mut().filter(|problem| problem.field.contains("receivers[")) {
+            if problem.message.starts_with("there is no receiver") {
+                problem.message = "there is no receiver of this name".to_owned();
+            }
+        }
+    }
+
     fn valid(rules: &[CompiledRule], receivers: Vec<String>) -> Self {
         let rule = |rule: &CompiledRule| CheckedRule { name: rule.definition.name.clone(), condition: rule.into() };
         Self { valid: true, problems: Vec::new(), rules: rules.iter().map(rule).collect(), receivers }
