@@ -221,7 +221,8 @@ fn select(definition: &RuleDefinition, condition: Option<&Condition>, findings: 
                 .add(&["select", "labels", name], "the name of a label has 1 to 1024 bytes and no control characters");
         }
     }
-    let groups = GroupFilter::new(select.group.as_deref());
+    // A glob that is too long is not even compiled.
+    let groups = GroupFilter::new(select.group.as_deref().filter(|glob| glob.len() <= MAX_GLOB_BYTES));
     if let Some(glob) = &select.group {
         findings.line(&["select", "group"], glob, MAX_GLOB_BYTES);
         if let Err(error) = &groups {
