@@ -318,6 +318,7 @@ impl Parts {
             Err(_) => {
                 tracing::warn!("shutdown deadline reached; cutting off what remains");
                 self.cut_off.cancel();
+                self.state.delivery.cut_off();
                 Drained::CutOff
             }
         };

@@ -89,6 +89,10 @@ async fn secrets_are_nowhere() {
         ("slack elsewhere", json!({"slack": {"url": "http://192.0.2.1/services/T0/hidden"}})),
         ("slack nowhere", json!({"slack": {"url": "http://nowhere.invalid/services/T0/hidden"}})),
         ("bearer", json!({"alertmanager": {"url": mock.url(), "bearer_env": "MADE_BEARER"}})),
+        (
+            "user",
+            json!({"webhook": {"url": mock.url().replace("http://", "http://user:hidden@"), "secrets": [secret]}}),
+        ),
         ("no variable", json!({"alertmanager": {"url": mock.url(), "bearer_env": "MADE_NOTHING"}})),
     ];
     let place = Place::new(Backend::Sqlite);
@@ -98,7 +102,13 @@ async fn secrets_are_nowhere() {
     store.close().await;
     drop(store);
     let log = place.data_dir().join("log");
+    // Nothing goes through a proxy, whatever the environment says.
+    let proxy = Mock::taking().await;
+    let proxy_url = proxy.url();
     let environment = [
+        ("http_proxy", proxy_url.as_str()),
+        ("HTTP_PROXY", &proxy_url),
+        ("ALL_PROXY", &proxy_url),
         ("GRADWATCH_ALERTS__ALLOW_ADDRESSES", r#"["127.0.0.0/8"]"#),
         ("MADE_BEARER", "hidden-bearer"),
         ("GRADWATCH_LOG__FILTER", "trace"),
@@ -110,7 +120,7 @@ async fn secrets_are_nowhere() {
             let metrics = rest.call(http::Method::GET, "/metrics", "").await.1;
             let counts = metrics.lines().filter(|line| line.starts_with("gradwatch_alert_delivery_attempts_total"));
             let counts = counts.filter(|line| !line.contains("resend"));
-            if counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>() >= 6 {
+            if counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>() >= 7 {
                 return metrics;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -123,7 +133,8 @@ async fn secrets_are_nowhere() {
     let outcome = |name: &str| attempts.iter().find(|it| it.receiver == name).map(|it| it.outcome.as_str());
     assert_eq!(outcome("slack elsewhere"), Some("refused_address"));
     assert_eq!(outcome("slack nowhere"), Some("resolve"));
-    assert_eq!(outcome("no variable"), Some("definition"));
+    assert_eq!((outcome("no variable"), outcome("user")), (Some("definition"), Some("definition")));
+    assert_eq!(proxy.connections(), 0);
     assert_eq!(
         (outcome("webhook"), outcome("slack"), outcome("bearer")),
         (Some("status"), Some("status"), Some("status"))

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use gradwatch_store::{Delivery, MessageState, Store};
+use gradwatch_store::{Delivery, Message, MessageState, Store};
 use gradwatch_tests::{Backend, on_both_backends};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::{
     mock::{Mock, Received, Reply},
-    world::{World, firing, resolved},
+    world::{World, firing, now_us, resolved},
 };
 
 on_both_backends!(
@@ -21,14 +22,16 @@ on_both_backends!(
     requests_are_limited_at_a_time,
     requests_are_limited_by_the_minute,
     a_message_says_everything,
+    slack_gets_its_format,
+    what_is_not_taken_in_its_time_is_given_up_and_can_be_sent_again,
 );
 
 fn webhook(mock: &Mock) -> Value {
     json!({"webhook": {"url": format!("{}/hook", mock.url())}, "timeout_s": 1})
 }
 
-fn outcomes(deliveries: &[Delivery]) -> Vec<(u32, &str, Option<u16>)> {
-    deliveries.iter().map(|it| (it.attempt, it.outcome.as_str(), it.status)).collect()
+fn outcomes(deliveries: &[Delivery]) -> Vec<(u32, String, Option<u16>)> {
+    deliveries.iter().map(|it| (it.attempt, it.outcome.clone(), it.status)).collect()
 }
 
 /// Duplicates are the same to the byte, but for the time of the attempt.
@@ -38,10 +41,13 @@ fn assert_same(received: &[Received]) {
     }
 }
 
+/// A name, what the receiver does at first, and what is recorded of that.
+type Failure = (&'static str, fn() -> Reply, &'static str, Option<u16>);
+
 /// Each kind of failure, then success: recorded each, and the same message both times. All at once, as the wait between
 /// them is the same.
 async fn what_fails_is_sent_again_until_it_is_taken(backend: Backend) {
-    let failures: [(&str, fn() -> Reply, &str, Option<u16>); 6] = [
+    let failures: [Failure; 6] = [
         ("500", || Reply::Answer(500, vec![], "no\0 room\u{1b}".to_owned()), "status", Some(500)),
         ("404", || Reply::Status(404), "status", Some(404)),
         ("hangs", || Reply::Hang, "timeout", None),
@@ -61,12 +67,12 @@ async fn what_fails_is_sent_again_until_it_is_taken(backend: Backend) {
     let deliveries = world.deliveries().await;
     for ((name, _, outcome, status), mock) in failures.iter().zip(&mocks) {
         let of: Vec<Delivery> = deliveries.iter().filter(|it| it.receiver == *name).cloned().collect();
-        assert_eq!(outcomes(&of)[0], (1, *outcome, *status), "{name}");
+        assert_eq!(outcomes(&of)[0], (1, (*outcome).to_owned(), *status), "{name}");
         assert_same(&mock.received());
         if *outcome == "delivered" {
             assert_eq!(mock.received().len(), 1);
         } else {
-            assert_eq!(outcomes(&of)[1..], [(2, "delivered", Some(200))], "{name}");
+            assert_eq!(outcomes(&of)[1..], [(2, "delivered".to_owned(), Some(200))], "{name}");
             assert_eq!(mock.received().len(), 2);
         }
     }
@@ -111,7 +117,7 @@ async fn gone_disables_the_receiver_and_what_waits_is_sent_when_it_is_enabled(ba
     world.until("an attempt", |deliveries, _| deliveries.len() == 1).await;
     let disabled = world.store.alert_receivers().await.expect("receivers").remove(0).disabled;
     assert!(disabled.is_some_and(|(_, why)| why.contains("410")));
-    assert_eq!(outcomes(&world.deliveries().await), [(1, "gone", Some(410))]);
+    assert_eq!(outcomes(&world.deliveries().await), [(1, "gone".to_owned(), Some(410))]);
     world.record(vec![firing("r", "spike", 2)]).await;
     world.until("a second message", |_, messages| messages.len() == 2).await;
     // Long enough for the second to be sent, were it to be.
@@ -153,7 +159,7 @@ async fn an_endless_answer_is_an_answer(backend: Backend) {
     world.record(vec![firing("r", "gap", 1)]).await;
     world.delivered(1).await;
     let deliveries = world.deliveries().await;
-    assert_eq!(outcomes(&deliveries), [(1, "status", Some(503)), (2, "delivered", Some(200))]);
+    assert_eq!(outcomes(&deliveries), [(1, "status".to_owned(), Some(503)), (2, "delivered".to_owned(), Some(200))]);
     assert!(deliveries.iter().all(|delivery| delivery.detail == "x".repeat(1_024)), "{deliveries:?}");
     world.stop().await;
 }
@@ -209,5 +215,65 @@ async fn a_message_says_everything(backend: Backend) {
     assert_eq!(received.alerts(), [(1, "firing".to_owned()), (2, "resolved".to_owned())]);
     assert_eq!(body["alerts"][0], firing("r", "gap", 1).content);
     assert_eq!(body["alerts"][1], resolved("r", "gap", 2).content);
+    world.stop().await;
+}
+
+async fn slack_gets_its_format(backend: Backend) {
+    let mock = Mock::taking().await;
+    let world =
+        World::start(backend, &[("r", json!({"slack": {"url": format!("{}/services/T/B/X", mock.url())}}))]).await;
+    world.record(vec![firing("r", "gap", 1), resolved("r", "gap", 2)]).await;
+    let received = mock.requests(1).await.remove(0);
+    world.delivered(1).await;
+    assert_eq!((received.target.as_str(), received.headers.get("webhook-id")), ("/services/T/B/X", None));
+    let body = received.json();
+    assert_eq!(body["text"], "[FIRING 1, RESOLVED 1] gap");
+    let blocks = body["blocks"].as_array().expect("blocks");
+    assert_eq!(blocks.len(), 3);
+    let text = blocks[1]["text"]["text"].as_str().expect("a text");
+    assert!(text.contains("run 1") && text.contains("the gap &lt;is&gt; gone"), "{text}");
+    world.stop().await;
+}
+
+async fn what_is_not_taken_in_its_time_is_given_up_and_can_be_sent_again(backend: Backend) {
+    let mock = Mock::start(|count, _| Reply::Status(if count == 0 { 500 } else { 200 })).await;
+    let world = World::start(backend, &[("r", webhook(&mock)), ("disabled", webhook(&mock))]).await;
+    world.store.set_receiver_disabled("disabled", Some((1, "it said so".to_owned()))).await.expect("stored");
+    let world = world.restart().await;
+    // Messages that were made a day ago.
+    for (receiver, number) in [("r", 1), ("disabled", 2)] {
+        let message = Message {
+            message_id: Uuid::from_u64_pair(5, number),
+            sequence: 0,
+            receiver: receiver.to_owned(),
+            group_key: "gap".to_owned(),
+            content: json!({"test": false, "group": {}, "status": "firing", "alerts": [firing(receiver, "gap", 1).content]}),
+            state: MessageState::Waiting,
+            attempts: 7,
+            created_at_us: now_us() - 86_400_000_000,
+            next_attempt_at_us: now_us() - 1,
+            give_up_at_us: now_us() - 1,
+            ended_at_us: None,
+        };
+        assert!(world.store.seal_message(Some(&message), &[]).await.expect("stored"));
+    }
+    let world = world.restart().await;
+    let is_over = |message: &Message| message.state == MessageState::Failed && message.ended_at_us.is_some();
+    world.until("both are given up", |_, messages| messages.iter().all(is_over)).await;
+    let attempts = world.deliveries().await;
+    let of =
+        |receiver: &str| outcomes(&attempts.iter().filter(|it| it.receiver == receiver).cloned().collect::<Vec<_>>());
+    assert_eq!(of("r"), [(8, "status".to_owned(), Some(500))]);
+    assert_eq!(of("disabled"), [(8, "disabled".to_owned(), None)]);
+    assert_eq!(mock.received().len(), 1);
+    let again = Uuid::from_u64_pair(5, 1);
+    assert!(world.store.redeliver(again, now_us(), now_us() + 1_000_000_000).await.expect("stored"));
+    let world = world.restart().await;
+    world
+        .until("it is delivered", |_, messages| {
+            messages.iter().any(|message| message.message_id == again && message.state == MessageState::Delivered)
+        })
+        .await;
+    assert_same(&mock.received());
     world.stop().await;
 }

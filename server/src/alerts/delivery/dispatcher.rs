@@ -130,9 +130,14 @@ impl Dispatcher {
     pub(crate) async fn drain(&self) {
         self.tasks.close();
         if timeout(LAST_ATTEMPTS, self.tasks.wait()).await.is_err() {
-            self.cut_off.cancel();
+            self.cut_off();
             self.tasks.wait().await;
         }
+    }
+
+    /// Ends without waiting for anything.
+    pub(crate) fn cut_off(&self) {
+        self.cut_off.cancel();
     }
 
     /// What a server that was killed was about to send is nobody's now. `None` when the server shuts down before.
@@ -248,8 +253,16 @@ impl Dispatcher {
             self.store.seal_message(None, &drop).await?;
         }
         for (message, ids) in &seal {
-            // False: something else took them, and there is nothing left to do.
-            self.store.seal_message(Some(message), ids).await?;
+            match self.store.seal_message(Some(message), ids).await {
+                // False: they are in a message already, and there is nothing left to do.
+                Ok(_) => {}
+                Err(error @ StoreError::Unavailable(_)) => return Err(error),
+                // One group that the store does not take keeps no other waiting.
+                Err(error) => {
+                    let (receiver, group_key) = (&message.receiver, &message.group_key);
+                    tracing::error!(receiver, group_key, %error, "a message cannot be made");
+                }
+            }
         }
         if !seal.is_empty() {
             self.messages_are_due();

@@ -306,10 +306,10 @@ fn log(message: &Message, attempted: &Attempted) {
     match state {
         MessageState::Delivered => tracing::debug!(%message_id, receiver, attempts, "message delivered"),
         MessageState::Waiting => {
-            tracing::warn!(%message_id, receiver, attempts, outcome, status, "message is tried again")
+            tracing::warn!(%message_id, receiver, attempts, outcome, status, "message is tried again");
         }
         MessageState::Failed => {
-            tracing::error!(%message_id, receiver, attempts, outcome, status, "message is given up")
+            tracing::error!(%message_id, receiver, attempts, outcome, status, "message is given up");
         }
     }
 }
