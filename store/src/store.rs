@@ -15,8 +15,8 @@ use crate::{
         SketchExtent, SketchStream, SnapshotKey, StepRow, Token, TokenHash, TokenId,
     },
     query::{
-        AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page, ReadingQuery,
-        RollupPoint, RunQuery, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow,
+        AlertCount, AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page,
+        ReadingQuery, RollupPoint, RunQuery, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow,
     },
 };
 
@@ -385,6 +385,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// `Conflict` when the alert that the page is to begin behind is gone.
     async fn alerts(&self, query: &AlertQuery) -> Result<Page<Alert>, StoreError>;
+
+    /// How many alerts of each rule are open, in any order, of all projects or of one; none of runs that are being deleted.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn alert_counts(&self, project: Option<&str>) -> Result<Vec<AlertCount>, StoreError>;
 
     /// One alert, unless its run is being deleted.
     ///

@@ -11,12 +11,12 @@ use std::{
 
 use async_trait::async_trait;
 use gradwatch_store::{
-    Alert, AlertCommit, AlertCursor, AlertQuery, AlertReceiver, AlertRule, Analysis, AnalysisCommit, Delivery,
-    DeliveryQuery, Durability, Event, EventQuery, FollowerSnapshot, LayerReadingAt, LayerReadingQuery, Message,
-    MessageQuery, NewAnalysis, Notification, OpenAttempt, OpenedAttempt, Overview, OwnedRun, Page, PredictionRow,
-    Reading, ReadingQuery, RollupPoint, Run, RunCommit, RunId, RunQuery, Segment, SeriesPoint, SeriesQuery, ShardMark,
-    Silence, SketchBlock, SketchBlockInfo, SketchExtent, SketchStream, SnapshotKey, StepQuery, StepRow, Store,
-    StoreError, Token, TokenHash, TokenId, ValuesQuery, ValuesRow, lineage::SegmentRange,
+    Alert, AlertCommit, AlertCount, AlertCursor, AlertQuery, AlertReceiver, AlertRule, Analysis, AnalysisCommit,
+    Delivery, DeliveryQuery, Durability, Event, EventQuery, FollowerSnapshot, LayerReadingAt, LayerReadingQuery,
+    Message, MessageQuery, NewAnalysis, Notification, OpenAttempt, OpenedAttempt, Overview, OwnedRun, Page,
+    PredictionRow, Reading, ReadingQuery, RollupPoint, Run, RunCommit, RunId, RunQuery, Segment, SeriesPoint,
+    SeriesQuery, ShardMark, Silence, SketchBlock, SketchBlockInfo, SketchExtent, SketchStream, SnapshotKey, StepQuery,
+    StepRow, Store, StoreError, Token, TokenHash, TokenId, ValuesQuery, ValuesRow, lineage::SegmentRange,
 };
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
@@ -517,6 +517,10 @@ impl Store for FaultyStore {
 
     async fn alerts(&self, query: &AlertQuery) -> Result<Page<Alert>, StoreError> {
         self.inner.alerts(query).await
+    }
+
+    async fn alert_counts(&self, project: Option<&str>) -> Result<Vec<AlertCount>, StoreError> {
+        self.inner.alert_counts(project).await
     }
 
     async fn alert(&self, alert_id: Uuid) -> Result<Option<Alert>, StoreError> {

@@ -6,7 +6,9 @@ mod import;
 mod progress;
 mod reanalyze;
 mod remote;
+mod rules;
 mod serve;
+mod table;
 mod token;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -42,6 +44,10 @@ enum Command {
     Import(import::ImportArgs),
     /// Compute readings of a run again, with other windows
     Reanalyze(reanalyze::ReanalyzeArgs),
+    /// Begin, check and list rules, which say what is an alert
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
+    Alerts(rules::AlertsArgs),
     /// Make, list and revoke tokens, in the data directory or through a running server
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -91,6 +97,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Reanalyze(args) => reanalyze::run(&args),
+        Command::Rules(command) => rules::run(&command),
+        Command::Alerts(args) => rules::alerts(&args),
         Command::Token(command) => token::run(&command),
         Command::Config(command) => config::run(&command),
     };

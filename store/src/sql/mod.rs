@@ -37,8 +37,8 @@ use crate::{
         SketchBlockInfo, SketchExtent, SketchStream, SnapshotKey, StepRow, Token, TokenHash, TokenId,
     },
     query::{
-        AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page, ReadingQuery,
-        RollupPoint, RunQuery, SeriesMetric, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow,
+        AlertCount, AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page,
+        ReadingQuery, RollupPoint, RunQuery, SeriesMetric, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow,
     },
     store::{Durability, Store},
 };
@@ -274,6 +274,10 @@ impl<B: Backend> Store for B {
 
     async fn alerts(&self, query: &AlertQuery) -> Result<Page<Alert>, StoreError> {
         alerts::alert::alerts(self, query).await
+    }
+
+    async fn alert_counts(&self, project: Option<&str>) -> Result<Vec<AlertCount>, StoreError> {
+        alerts::alert::alert_counts(self, project).await
     }
 
     async fn alert(&self, alert_id: Uuid) -> Result<Option<Alert>, StoreError> {

@@ -33,3 +33,4 @@ mod slack;
 mod webhook;
 
 pub(crate) use dispatcher::Dispatcher;
+pub(crate) use silence::{Matcher, check_matchers};

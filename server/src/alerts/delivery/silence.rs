@@ -2,21 +2,61 @@
 
 use globset::{GlobBuilder, GlobMatcher};
 use gradwatch_store::Silence;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::alerts::notice::Notice;
 
+/// The most matchers of a silence.
+const MAX_MATCHERS: usize = 32;
+/// The longest name or value.
+const MAX_BYTES: usize = 1_024;
+
 /// A condition on one label of an alert.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Matcher {
+pub(crate) struct Matcher {
     /// The label: `rule`, `project`, `run` (id or name), `group`, `severity`, or one of the alert's own.
-    name: String,
+    pub name: String,
     /// A glob. A label that an alert does not have is empty.
-    value: String,
+    pub value: String,
     /// Whether it must not match.
     #[serde(default)]
-    negate: bool,
+    pub negate: bool,
+}
+
+/// Why matchers cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub(crate) struct MatcherError {
+    /// Which, such as `matchers[1].value`.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// Refuses matchers that could not be used, or that would silence everything.
+pub(crate) fn check_matchers(matchers: &[Matcher]) -> Result<(), MatcherError> {
+    let wrong = |place: String, problem: &str| {
+        Err(MatcherError { field: format!("matchers{place}"), problem: problem.to_owned() })
+    };
+    if matchers.is_empty() {
+        return wrong(String::new(), "must hold at least one: none would silence everything");
+    }
+    if matchers.len() > MAX_MATCHERS {
+        return wrong(String::new(), &format!("must hold at most {MAX_MATCHERS}"));
+    }
+    for (index, matcher) in matchers.iter().enumerate() {
+        if matcher.name.is_empty() || matcher.name.len() > MAX_BYTES {
+            return wrong(format!("[{index}].name"), &format!("must have 1 to {MAX_BYTES} bytes"));
+        }
+        if matcher.value.len() > MAX_BYTES {
+            return wrong(format!("[{index}].value"), &format!("must have at most {MAX_BYTES} bytes"));
+        }
+        if let Err(error) = glob(&matcher.value) {
+            return wrong(format!("[{index}].value"), &error.kind().to_string());
+        }
+    }
+    Ok(())
 }
 
 fn glob(text: &str) -> Result<GlobMatcher, globset::Error> {
@@ -163,6 +203,21 @@ mod tests {
         let notice = sample::notice("r", 1);
         for matchers in [json!([]), json!({}), json!([{"name": "rule", "value": "["}]), json!([{"nom": "rule"}])] {
             assert!(!holds(None, matchers.clone(), &notice), "{matchers}");
+        }
+    }
+
+    #[test]
+    fn matchers_that_cannot_be_meant_are_refused_with_their_place() {
+        let matcher = |name: &str, value: &str| Matcher { name: name.into(), value: value.into(), negate: false };
+        check_matchers(&[matcher("rule", "gap*")]).unwrap();
+        for (matchers, field) in [
+            (Vec::new(), "matchers"),
+            (vec![matcher("a", "b"); 33], "matchers"),
+            (vec![matcher("", "b")], "matchers[0].name"),
+            (vec![matcher("a", "b"), matcher("a", "[z")], "matchers[1].value"),
+            (vec![matcher("a", &"b".repeat(2_000))], "matchers[0].value"),
+        ] {
+            assert_eq!(check_matchers(&matchers).unwrap_err().field, field);
         }
     }
 }

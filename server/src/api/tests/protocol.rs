@@ -65,10 +65,10 @@ async fn the_parameters_documented_are_those_that_are_known() {
     assert_eq!(ids.len(), count, "{ids:?}");
     let mut calls = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
-        let filled = path
-            .replace("{run_id}", &run_id(1).to_string())
-            .replace("{instrument}", "edge")
-            .replace("{computation_id}", "00000000-0000-0000-0000-000000000000");
+        let mut filled = path.replace("{run_id}", &run_id(1).to_string()).replace("{instrument}", "edge");
+        for id in ["{computation_id}", "{alert_id}", "{silence_id}", "{message_id}"] {
+            filled = filled.replace(id, "00000000-0000-0000-0000-000000000000");
+        }
         let Some(call) = item.get("get") else { continue };
         let parameters = call["parameters"].as_array().cloned().unwrap_or_default();
         let query = |parameter: &&serde_json::Value| parameter["in"] == "query";
@@ -217,6 +217,8 @@ async fn other_origins_are_let_in_by_configuration_only() {
     assert_eq!(reply.headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], origin);
     let reply = open.send(Method::OPTIONS, "/api/v1/runs", &preflight, "").await;
     assert_eq!(reply.status, StatusCode::OK);
+    let allowed = reply.headers[header::ACCESS_CONTROL_ALLOW_METHODS].to_str().unwrap();
+    assert_eq!(allowed, "GET,POST,PUT,PATCH,DELETE");
     let other = [("origin", "https://elsewhere.example.org")];
     let reply = open.send(Method::GET, "/api/v1/runs", &other, "").await;
     assert!(!reply.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
