@@ -2,6 +2,7 @@
 //! port 0.
 
 pub mod access;
+mod alerts;
 mod api;
 mod clock;
 pub mod config;

@@ -10,6 +10,7 @@
 mod book;
 mod delivery;
 mod evaluation;
+mod inputs;
 mod notice;
 
 pub(crate) use book::{BookError, Receiver, RuleBook, RuleSet};
