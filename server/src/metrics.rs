@@ -1,5 +1,7 @@
 //! Counters of the server, as Prometheus reads them.
 
+use std::sync::atomic::AtomicU64;
+
 use gradwatch_spectral::layers::{LayerReading, Reason};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -60,6 +62,16 @@ pub(crate) struct Metrics {
     pub run_panics: Counter,
     pub in_flight_bytes: Gauge,
     pub errors: Family<CodeLabel, Counter>,
+    pub alert_steps_evaluated: Counter,
+    pub alerts_fired: Counter,
+    pub alerts_resolved: Counter,
+    /// Counted anew every second.
+    pub alerts_firing: Gauge,
+    pub alert_evaluation_failures: Family<CodeLabel, Counter>,
+    /// How long the run that waits longest has waited.
+    pub alert_evaluation_lag_seconds: Gauge<f64, AtomicU64>,
+    /// 1 while the file of rules cannot be used.
+    pub alert_rules_reload_failed: Gauge,
 }
 
 impl Metrics {
@@ -91,6 +103,9 @@ impl Metrics {
         let runs_taken = counter("runs_taken", "Runs this server took ownership of");
         let runs_released = counter("runs_released", "Runs this server gave up again");
         let run_panics = counter("run_panics", "Panics while working on one run; the run was reloaded");
+        let alert_steps_evaluated = counter("alert_steps_evaluated", "Steps of runs that rules were evaluated at");
+        let alerts_fired = counter("alerts_fired", "Alerts that began to fire");
+        let alerts_resolved = counter("alerts_resolved", "Alerts that fired and have ended");
         let mut family = |name: &str, help: &str| {
             let family = Family::<CodeLabel, Counter>::default();
             registry.register(name, help, family.clone());
@@ -98,6 +113,8 @@ impl Metrics {
         };
         let commit_failures = family("commit_failures", "Transactions rolled back, by cause");
         let errors = family("errors", "Requests refused, by error code");
+        let alert_evaluation_failures =
+            family("alert_evaluation_failures", "Evaluations of a run that did not land, by cause");
         let mut by_instrument = |name: &str, help: &str| {
             let family = Family::<InstrumentLabel, Counter>::default();
             registry.register(name, help, family.clone());
@@ -113,6 +130,21 @@ impl Metrics {
         registry.register_with_unit("commit", "Time a group commit takes", Unit::Seconds, commit_seconds.clone());
         let in_flight_bytes = Gauge::default();
         registry.register("in_flight_bytes", "Bytes of frames between arrival and commit", in_flight_bytes.clone());
+        let mut gauge = |name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let alerts_firing = gauge("alerts_firing", "Alerts that fire");
+        let alert_rules_reload_failed =
+            gauge("alert_rules_reload_failed", "1 while the file of rules cannot be used and the last good one is");
+        let alert_evaluation_lag_seconds = Gauge::<f64, AtomicU64>::default();
+        registry.register_with_unit(
+            "alert_evaluation_lag",
+            "How long the run whose new steps wait longest for rules has waited",
+            Unit::Seconds,
+            alert_evaluation_lag_seconds.clone(),
+        );
         Self {
             registry,
             frames_received,
@@ -141,6 +173,13 @@ impl Metrics {
             run_panics,
             in_flight_bytes,
             errors,
+            alert_steps_evaluated,
+            alerts_fired,
+            alerts_resolved,
+            alerts_firing,
+            alert_evaluation_failures,
+            alert_evaluation_lag_seconds,
+            alert_rules_reload_failed,
         }
     }
 

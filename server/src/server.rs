@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     access::{self, Access},
+    alerts::{Alerts, BookError, Surroundings},
     api, clock,
     config::{Config, ConfigError, DatabaseUrl},
     http_server, ingest,
@@ -41,6 +42,9 @@ pub enum ServeError {
     /// The numeric threads cannot be started.
     #[error("numeric_threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+    /// The file of rules cannot be used; each line says where and why.
+    #[error("{0}")]
+    Rules(String),
     /// The gRPC reflection service cannot be built from the descriptors compiled in.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -128,7 +132,9 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
     let draining = CancellationToken::new();
     let reanalysis =
         Arc::new(Reanalysis::new(Arc::clone(&config), Arc::clone(&store), Arc::clone(&pipeline), draining.clone()));
+    let alerts = Arc::new(open_alerts(&config, &store, &metrics).await?);
     let state = AppState {
+        alerts: Arc::clone(&alerts),
         reanalysis: Arc::clone(&reanalysis),
         config: Arc::clone(&config),
         access: Arc::new(Access::new(&config, Arc::clone(&store))),
@@ -151,11 +157,21 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
     let address = listener.local_addr().map_err(listen)?;
 
     let (lost_sender, lost) = mpsc::unbounded_channel();
+    let evaluation = Surroundings {
+        config: Arc::clone(&config),
+        store: Arc::clone(&store),
+        hub: Arc::clone(&hub),
+        pipeline: Arc::clone(&pipeline),
+        metrics: Arc::clone(&metrics),
+        trouble: Arc::clone(&trouble),
+        draining: draining.clone(),
+    };
     let recorder = Recorder { store: Arc::clone(&store), hub, metrics, lost: lost_sender, trouble };
     let recorder = tokio::spawn(recorder.run(queue));
     let lost = pipeline.watch_lost(lost);
     adopt_unfinished(&state).await?;
     reanalysis.adopt().await?;
+    let evaluation = alerts.start(evaluation);
     let connections = TaskTracker::new();
     let ends = http_server::Ends {
         draining: draining.clone(),
@@ -171,8 +187,29 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
     ));
     tracing::info!(%address, backend = durability.backend, "listening");
 
-    let parts = Parts { state, cut_off: ends.cut_off, connections, accepting, recorder, lost, retention };
+    let parts = Parts { state, cut_off: ends.cut_off, connections, accepting, recorder, lost, retention, evaluation };
     Ok(ServerHandle { address, draining, stopped: tokio::spawn(parts.wait_and_stop()) })
+}
+
+/// Reads the rules; what is wrong with their file is said as `file:line:column: field: message`.
+async fn open_alerts(config: &Config, store: &Arc<dyn Store>, metrics: &Arc<Metrics>) -> Result<Alerts, ServeError> {
+    let error = match Alerts::open(config, Arc::clone(store), Arc::clone(metrics)).await {
+        Ok(alerts) => return Ok(alerts),
+        Err(BookError::Store(error)) => return Err(error.into()),
+        Err(error) => error,
+    };
+    let file = config.alerts.rules_file.as_deref().unwrap_or(std::path::Path::new("alerts")).display();
+    let lines = match error {
+        BookError::Problems(problems) => problems
+            .iter()
+            .map(|problem| match problem.position {
+                Some(at) => format!("{file}:{}:{}: {}: {}", at.line, at.column, problem.field, problem.message),
+                None => format!("{file}: {}: {}", problem.field, problem.message),
+            })
+            .collect(),
+        other => vec![format!("{file}: {other}")],
+    };
+    Err(ServeError::Rules(lines.join("\n")))
 }
 
 async fn app(state: AppState) -> Result<axum::Router, ServeError> {
@@ -256,6 +293,7 @@ struct Parts {
     recorder: JoinHandle<()>,
     lost: JoinHandle<()>,
     retention: JoinHandle<()>,
+    evaluation: JoinHandle<()>,
 }
 
 impl Parts {
@@ -273,7 +311,7 @@ impl Parts {
                 Drained::CutOff
             }
         };
-        for task in [&self.accepting, &self.recorder, &self.lost, &self.retention] {
+        for task in [&self.accepting, &self.recorder, &self.lost, &self.retention, &self.evaluation] {
             task.abort();
         }
         tracing::info!(?drained, "stopped");
@@ -297,6 +335,7 @@ impl Parts {
         let _ = (&mut self.recorder).await;
         let _ = (&mut self.lost).await;
         let _ = (&mut self.retention).await;
+        let _ = (&mut self.evaluation).await;
         self.state.store.close().await;
         if ended { Drained::Completely } else { Drained::CutOff }
     }

@@ -6,8 +6,8 @@ use gradwatch_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::Access, config::Config, metrics::Metrics, pipeline::Pipeline, readiness::Readiness, reanalysis::Reanalysis,
-    recorder::Hub,
+    access::Access, alerts::Alerts, config::Config, metrics::Metrics, pipeline::Pipeline, readiness::Readiness,
+    reanalysis::Reanalysis, recorder::Hub,
 };
 
 /// Everything a handler needs; cheap to clone.
@@ -27,6 +27,8 @@ pub(crate) struct AppState {
     pub pipeline: Arc<Pipeline>,
     /// Readings computed again.
     pub reanalysis: Arc<Reanalysis>,
+    /// Rules and what they say.
+    pub alerts: Arc<Alerts>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Cancelled when the server starts to shut down: long-lived responses end themselves.

@@ -1,10 +1,23 @@
 //! The rules and receivers in force.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+mod file;
+mod secrets;
+mod stored;
 
-use gradwatch_rules::{Problem, ReceiverDefinition, RuleDefinition, evaluator::ActiveRule};
-use gradwatch_store::{AlertReceiver, AlertRule, Store, StoreError};
-use tokio::sync::watch;
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+};
+
+use gradwatch_rules::{
+    Problem, ReceiverDefinition, RuleDefinition, evaluator::ActiveRule, file::MAX_RULES, language::CompiledRule,
+};
+use gradwatch_store::{AlertReceiver, AlertRule, AlertSource, Store, StoreError};
+use tokio::sync::{Mutex, watch};
+use uuid::Uuid;
+
+use crate::{clock, metrics::Metrics};
 
 /// Rules and receivers as they stand; replaced as a whole.
 #[derive(Debug, Default)]
@@ -15,6 +28,14 @@ pub(crate) struct RuleSet {
     pub active: Arc<Vec<ActiveRule>>,
     /// Receivers by name.
     pub receivers: BTreeMap<String, Arc<Receiver>>,
+}
+
+impl RuleSet {
+    /// The rule of this name.
+    #[must_use]
+    pub(crate) fn rule(&self, name: &str) -> Option<&AlertRule> {
+        self.rules.iter().find(|rule| rule.name == name)
+    }
 }
 
 /// A receiver.
@@ -43,17 +64,44 @@ pub(crate) enum BookError {
     Store(#[from] StoreError),
 }
 
+impl BookError {
+    /// One thing that is wrong with a field.
+    fn problem(field: &str, message: String) -> Self {
+        Self::Problems(vec![Problem { field: field.to_owned(), position: None, message }])
+    }
+}
+
 /// Keeps rules and receivers, in the store and in force.
+///
+/// Invariant: what is in force is what is stored. A change is stored first, in one transaction, and one at a time.
 pub(crate) struct RuleBook {
     store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
     file: Option<PathBuf>,
     current: watch::Sender<Arc<RuleSet>>,
+    /// Held by whoever changes anything.
+    changing: Mutex<()>,
+    /// What the file held when it was looked at last.
+    seen: std::sync::Mutex<Option<u64>>,
 }
 
 impl RuleBook {
     /// Reads what is stored, and the file of rules.
-    pub(crate) async fn open(_store: Arc<dyn Store>, _file: Option<PathBuf>) -> Result<Self, BookError> {
-        unimplemented!()
+    pub(crate) async fn open(
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        file: Option<PathBuf>,
+    ) -> Result<Self, BookError> {
+        let current = watch::Sender::new(Arc::new(stored::load(&*store).await?));
+        let book = Self { store, metrics, file, current, changing: Mutex::new(()), seen: std::sync::Mutex::default() };
+        if book.file.is_some() {
+            book.reload().await?;
+        } else if book.has_file_rules() {
+            // The file was taken out of the configuration, and its rules with it.
+            book.store.replace_alert_file(&[], &[], clock::now_us()).await?;
+            book.refresh().await?;
+        }
+        Ok(book)
     }
 
     /// What is in force.
@@ -67,37 +115,153 @@ impl RuleBook {
     }
 
     /// Makes a rule (`create`) or replaces the one of this name.
-    pub(crate) async fn put_rule(&self, _definition: RuleDefinition, _create: bool) -> Result<AlertRule, BookError> {
-        unimplemented!()
+    pub(crate) async fn put_rule(&self, definition: RuleDefinition, create: bool) -> Result<AlertRule, BookError> {
+        let _changing = self.changing.lock().await;
+        let set = self.current();
+        let compiled = CompiledRule::new(definition).map_err(BookError::Problems)?;
+        let definition = &compiled.definition;
+        let unknown = definition.receivers.iter().find(|name| !set.receivers.contains_key(*name));
+        if let Some(name) = unknown {
+            return Err(BookError::problem("receivers", format!("there is no receiver {name:?}")));
+        }
+        let old = set.rule(&definition.name);
+        match old {
+            Some(_) if create => return Err(BookError::Conflict(format!("there is a rule {:?}", definition.name))),
+            Some(rule) => refuse_file(rule.source, "rule", &definition.name)?,
+            None if !create => return Err(BookError::Unknown(format!("rule {:?}", definition.name))),
+            None if set.rules.len() >= MAX_RULES => {
+                return Err(BookError::Conflict(format!("there are {MAX_RULES} rules, and no more are taken")));
+            }
+            None => {}
+        }
+        let rule = stored::rule(definition, old, AlertSource::Api, clock::now_us());
+        self.store.put_alert_rule(&rule).await?;
+        self.refresh().await?;
+        Ok(rule)
     }
 
     /// Removes a rule made over REST.
-    pub(crate) async fn delete_rule(&self, _name: &str) -> Result<(), BookError> {
-        unimplemented!()
+    pub(crate) async fn delete_rule(&self, name: &str) -> Result<(), BookError> {
+        let _changing = self.changing.lock().await;
+        let set = self.current();
+        let rule = set.rule(name).ok_or_else(|| BookError::Unknown(format!("rule {name:?}")))?;
+        refuse_file(rule.source, "rule", name)?;
+        self.store.delete_alert_rule(rule.rule_id).await?;
+        self.refresh().await
     }
 
-    /// Makes a receiver (`create`) or replaces the one of this name.
+    /// Makes a receiver (`create`) or replaces the one of this name. Secrets that say `***` stay as they were.
     pub(crate) async fn put_receiver(
         &self,
-        _definition: ReceiverDefinition,
-        _create: bool,
+        mut definition: ReceiverDefinition,
+        create: bool,
     ) -> Result<AlertReceiver, BookError> {
-        unimplemented!()
+        let _changing = self.changing.lock().await;
+        let set = self.current();
+        let name = definition.name.clone();
+        let old = set.receivers.get(&name);
+        match old {
+            Some(_) if create => return Err(BookError::Conflict(format!("there is a receiver {name:?}"))),
+            Some(receiver) => refuse_file(receiver.stored.source, "receiver", &name)?,
+            None if !create => return Err(BookError::Unknown(format!("receiver {name:?}"))),
+            None => {}
+        }
+        secrets::keep(&mut definition.kind, old.map(|receiver| &receiver.definition.kind))?;
+        let receiver = stored::receiver(&definition, old.map(|old| &old.stored), AlertSource::Api, clock::now_us());
+        self.store.put_alert_receiver(&receiver).await?;
+        self.refresh().await?;
+        Ok(receiver)
     }
 
     /// Removes a receiver made over REST that no rule names.
-    pub(crate) async fn delete_receiver(&self, _name: &str) -> Result<(), BookError> {
-        unimplemented!()
+    pub(crate) async fn delete_receiver(&self, name: &str) -> Result<(), BookError> {
+        let _changing = self.changing.lock().await;
+        let set = self.current();
+        let receiver = set.receivers.get(name).ok_or_else(|| BookError::Unknown(format!("receiver {name:?}")))?;
+        refuse_file(receiver.stored.source, "receiver", name)?;
+        let names_it = |rule: &&ActiveRule| rule.rule.definition.receivers.iter().any(|receiver| receiver == name);
+        if let Some(rule) = set.active.iter().find(names_it) {
+            let rule = &rule.rule.definition.name;
+            return Err(BookError::Conflict(format!("rule {rule:?} names receiver {name:?}; change the rule first")));
+        }
+        self.store.delete_alert_receiver(name, clock::now_us()).await?;
+        self.refresh().await
     }
 
     /// Disables a receiver (why), or enables it again.
-    pub(crate) async fn set_disabled(&self, _name: &str, _why: Option<String>) -> Result<(), BookError> {
-        unimplemented!()
+    pub(crate) async fn set_disabled(&self, name: &str, why: Option<String>) -> Result<(), BookError> {
+        let _changing = self.changing.lock().await;
+        let disabled = why.map(|why| (clock::now_us(), why));
+        if !self.store.set_receiver_disabled(name, disabled).await? {
+            return Err(BookError::Unknown(format!("receiver {name:?}")));
+        }
+        self.refresh().await
     }
 
     /// Reads the file of rules again: as a whole, or nothing changes. Answers how many rules and receivers it holds.
     pub(crate) async fn reload(&self) -> Result<(usize, usize), BookError> {
-        let _ = (&self.store, &self.file);
-        unimplemented!()
+        let Some(path) = &self.file else {
+            return Err(BookError::Conflict("alerts.rules_file is not set; there is no file to read".to_owned()));
+        };
+        let _changing = self.changing.lock().await;
+        let read = async {
+            let text = file::read(path).await?;
+            self.see(Some(file::fingerprint(&text)));
+            file::replace(&*self.store, &self.current(), &text, clock::now_us()).await
+        };
+        let outcome = read.await;
+        self.metrics.alert_rules_reload_failed.set(i64::from(outcome.is_err()));
+        let counts = outcome?;
+        self.refresh().await?;
+        tracing::info!(file = %path.display(), rules = counts.0, receivers = counts.1, "rules read");
+        Ok(counts)
     }
+
+    /// Reads the file again if it has changed since it was read last, whether or not it could be used then.
+    pub(crate) async fn look(&self) {
+        let Some(path) = &self.file else { return };
+        let found = file::read(path).await.ok().map(|text| file::fingerprint(&text));
+        // A file that cannot be read counts as one that has changed, once.
+        if self.see(found) == found {
+            return;
+        }
+        if let Err(error) = self.reload().await {
+            let problems = error.to_string().replace('\n', "; ");
+            tracing::error!(file = %path.display(), problems, "rules stay as they were: the file cannot be used");
+            if matches!(error, BookError::Store(_)) {
+                // It is the store that failed, so that the same file may do.
+                self.see(None);
+            }
+        }
+    }
+
+    /// Remembers what the file holds; answers what it held before.
+    fn see(&self, found: Option<u64>) -> Option<u64> {
+        std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), found)
+    }
+
+    fn has_file_rules(&self) -> bool {
+        let set = self.current();
+        set.rules.iter().any(|rule| rule.source == AlertSource::File)
+            || set.receivers.values().any(|receiver| receiver.stored.source == AlertSource::File)
+    }
+
+    /// Puts in force what is stored.
+    async fn refresh(&self) -> Result<(), BookError> {
+        self.current.send_replace(Arc::new(stored::load(&*self.store).await?));
+        Ok(())
+    }
+}
+
+fn refuse_file(source: AlertSource, what: &str, name: &str) -> Result<(), BookError> {
+    match source {
+        AlertSource::Api => Ok(()),
+        AlertSource::File => {
+            Err(BookError::Conflict(format!("{what} {name:?} belongs to the file of rules; change it there")))
+        }
+    }
+}
+
+fn new_id() -> Uuid {
+    Uuid::new_v4()
 }

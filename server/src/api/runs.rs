@@ -207,6 +207,7 @@ pub(crate) async fn patch(
     let run = state.store.run(run_id).await?;
     labels::check(&patch.labels, &run.labels, &state.config.limits)?;
     let run = state.store.patch_labels(run_id, &patch.labels).await?;
+    state.alerts.run_changed(run_id);
     Ok(Json(run.into()))
 }
 

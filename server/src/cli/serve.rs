@@ -44,6 +44,6 @@ pub(super) fn start_logging(log: &Log) -> Result<(), Failure> {
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
-        Self::new(if matches!(error, ServeError::Config(_)) { USAGE } else { FAILED }, error)
+        Self::new(if matches!(error, ServeError::Config(_) | ServeError::Rules(_)) { USAGE } else { FAILED }, error)
     }
 }

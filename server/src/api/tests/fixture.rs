@@ -127,7 +127,9 @@ impl Api {
             Arc::clone(&pipeline),
             draining.clone(),
         ));
-        let state = AppState { config, access, store, readiness, hub, pipeline, reanalysis, metrics, draining };
+        let alerts = crate::alerts::Alerts::open(&config, Arc::clone(&store), Arc::clone(&metrics)).await.unwrap();
+        let alerts = Arc::new(alerts);
+        let state = AppState { config, access, store, readiness, hub, pipeline, reanalysis, alerts, metrics, draining };
         Self { router: router_of(state.clone()), state, _dir: dir, _queue: queue }
     }
 
