@@ -70,6 +70,11 @@ impl Chunk {
         }
     }
 
+    /// How many steps it has.
+    pub(crate) fn steps(&self) -> usize {
+        self.steps.len()
+    }
+
     /// Hands over step by step. An event that does not come with its step (the frames were dropped, or it was told behind it)
     /// is a step without values, received when it was told.
     pub(crate) fn for_each(&self, mut take: impl FnMut(&StepInput<'_>)) {
