@@ -16,6 +16,9 @@ pub(crate) enum Access {
     Commit,
     /// Any other transaction that may write. It is rolled back unless it is committed.
     Write,
+    /// A transaction that writes what alerts are about. Invariant: however many there are, the recorder, and whoever opens
+    /// or changes a run, waits for at most one of them.
+    Alerts,
     /// A read-only transaction that sees one state of the database.
     Snapshot,
     /// One statement that only reads.
@@ -41,10 +44,12 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
 /// Pieces of SQL that the databases say differently.
 pub(crate) struct Dialect {
-    /// Takes the lock under which one run ($1) is opened; it ends with the transaction. None: writers come one by one.
-    pub(crate) lock_run: Option<&'static str>,
+    /// Takes the lock of a name ($1); it ends with the transaction. None: writers come one by one.
+    pub(crate) lock_name: Option<&'static str>,
     /// Behind a select of `runs`: nobody else changes them until this transaction ends.
     pub(crate) for_update: &'static str,
+    /// Behind a select of `candidate`: leaves out the rows that another transaction has.
+    pub(crate) skip_locked: &'static str,
     /// Adds one to `commit_seq` and $1 to `last_event_id`; answers both, and whether the commit will be on disk when it
     /// answers (`durable`).
     pub(crate) number_commit: &'static str,
@@ -147,6 +152,23 @@ pub(crate) enum Bulk {
     InsertSketchBlocks,
     /// Deletes the blocks of a stream up to one of them, but for those that a running analysis reads.
     DeleteSketchBlocks,
+    /// Answers `run_id` and `project` of the runs that are not being deleted, and keeps them from it until the transaction
+    /// ends; their recorder waits for nothing.
+    HoldRuns,
+    /// Inserts cursors of alerts that are not there; answers `run_id` and `lane` of those that were not.
+    InsertAlertCursors,
+    /// Moves cursors of alerts that stand where they must; answers `run_id` and `lane`.
+    MoveAlertCursors,
+    /// Inserts alerts, or replaces them.
+    PutAlerts,
+    /// Deletes alerts that are pending.
+    ForgetAlerts,
+    /// Inserts notifications, in their order.
+    InsertNotifications,
+    /// Marks notifications as silenced or not.
+    SilenceNotifications,
+    /// Deletes notifications; answers their ids.
+    TakeNotifications,
 }
 
 /// A constant text, or several put together, with its arguments `$1`, `$2`, ….

@@ -39,6 +39,31 @@ macro_rules! bulk_columns {
     (sketch_blocks) => {
         "run_id, group_name, kind, segment, first_step, last_step, row_count, payload"
     };
+    (alert_cursors) => {
+        "run_id, lane, segment, step, event_id, number, run_owner_epoch, run_owner_commits"
+    };
+    (alerts) => {
+        "alert_id, rule_id, rule_name, rule_revision, lane, run_id, project, group_name, state, severity, labels,
+         annotations, summary, receivers, term_values, pending_segment, pending_step, pending_at_us,
+         fired_segment, fired_step, fired_at_us, resolved_segment, resolved_step, resolved_at_us, resolved_reason,
+         machine"
+    };
+    // What an alert that is there becomes: all that its rule, its run and its place do not fix.
+    (update_alert) => {
+        "ON CONFLICT (alert_id) DO UPDATE SET
+             rule_name = excluded.rule_name, rule_revision = excluded.rule_revision, state = excluded.state,
+             severity = excluded.severity, labels = excluded.labels, annotations = excluded.annotations,
+             summary = excluded.summary, receivers = excluded.receivers, term_values = excluded.term_values,
+             pending_segment = excluded.pending_segment, pending_step = excluded.pending_step,
+             pending_at_us = excluded.pending_at_us, fired_segment = excluded.fired_segment,
+             fired_step = excluded.fired_step, fired_at_us = excluded.fired_at_us,
+             resolved_segment = excluded.resolved_segment, resolved_step = excluded.resolved_step,
+             resolved_at_us = excluded.resolved_at_us, resolved_reason = excluded.resolved_reason,
+             machine = excluded.machine"
+    };
+    (alert_notifications) => {
+        "receiver, group_key, alert_id, state, content, created_at_us"
+    };
 }
 
 pub(crate) use bulk_columns;

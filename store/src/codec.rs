@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{IgnoredAny, MapAccess, Visitor},
+    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
 };
 use uuid::Uuid;
 
@@ -216,24 +216,53 @@ pub(crate) fn scalars_from_json(text: &str) -> Result<BTreeMap<String, f64>, Sto
     Ok(scalars.into_iter().map(|(name, value)| (name, value.0)).collect())
 }
 
-/// One scalar of a JSON object, without keeping the others. SQLite's own JSON functions would do, but round numbers.
-pub(crate) fn scalar_from_json(text: &str, name: &str) -> Result<Option<f64>, StoreError> {
-    struct OneScalar<'a>(&'a str);
+/// Scalars of a JSON object by their names, without keeping the others. SQLite's own JSON functions would do, but round
+/// numbers.
+pub(crate) fn scalars_named(text: &str, names: &[impl AsRef<str>]) -> Result<Vec<Option<f64>>, StoreError> {
+    /// Which of the names a key is.
+    struct Place<'a, N>(&'a [N]);
 
-    impl<'de> Visitor<'de> for OneScalar<'_> {
-        type Value = Option<f64>;
+    impl<N: AsRef<str>> Visitor<'_> for Place<'_, N> {
+        type Value = Option<usize>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the name of a scalar")
+        }
+
+        fn visit_str<E>(self, key: &str) -> Result<Option<usize>, E> {
+            Ok(self.0.iter().position(|name| name.as_ref() == key))
+        }
+    }
+
+    impl<'de, N: AsRef<str>> DeserializeSeed<'de> for Place<'_, N> {
+        type Value = Option<usize>;
+
+        fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
+            deserializer.deserialize_str(self)
+        }
+    }
+
+    struct Named<'a, N>(&'a [N]);
+
+    impl<'de, N: AsRef<str>> Visitor<'de> for Named<'_, N> {
+        type Value = Vec<Option<f64>>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object of scalars")
         }
 
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<f64>, A::Error> {
-            let mut found = None;
-            while let Some(key) = map.next_key::<String>()? {
-                if key == self.0 {
-                    found = Some(map.next_value::<AnyFloat>()?.0);
-                } else {
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Option<f64>>, A::Error> {
+            let mut found = vec![None; self.0.len()];
+            while let Some(place) = map.next_key_seed(Place(self.0))? {
+                let Some(place) = place else {
                     map.next_value::<IgnoredAny>()?;
+                    continue;
+                };
+                let value = map.next_value::<AnyFloat>()?.0;
+                // A name may be asked for more than once.
+                let name = self.0[place].as_ref();
+                for (slot, _) in found.iter_mut().zip(self.0).filter(|(_, wanted)| wanted.as_ref() == name) {
+                    *slot = Some(value);
                 }
             }
             Ok(found)
@@ -241,5 +270,10 @@ pub(crate) fn scalar_from_json(text: &str, name: &str) -> Result<Option<f64>, St
     }
 
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    deserializer.deserialize_map(OneScalar(name)).map_err(|error| StoreError::Data(format!("column scalars: {error}")))
+    deserializer.deserialize_map(Named(names)).map_err(|error| StoreError::Data(format!("column scalars: {error}")))
+}
+
+/// One scalar of a JSON object.
+pub(crate) fn scalar_from_json(text: &str, name: &str) -> Result<Option<f64>, StoreError> {
+    Ok(scalars_named(text, &[name])?.into_iter().next().flatten())
 }

@@ -29,10 +29,6 @@ pub struct Durability {
     pub settings: BTreeMap<String, String>,
 }
 
-fn unbuilt<T>() -> Result<T, StoreError> {
-    Err(StoreError::Data("not built".to_owned()))
-}
-
 /// Where everything is kept. Implementations are shared by many tasks.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -308,57 +304,43 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the database fails.
-    async fn values(&self, _query: &ValuesQuery) -> Result<Vec<ValuesRow>, StoreError> {
-        unbuilt()
-    }
+    async fn values(&self, query: &ValuesQuery) -> Result<Vec<ValuesRow>, StoreError>;
 
     /// All rules, by name.
     ///
     /// # Errors
     /// When the database fails.
-    async fn alert_rules(&self) -> Result<Vec<AlertRule>, StoreError> {
-        unbuilt()
-    }
+    async fn alert_rules(&self) -> Result<Vec<AlertRule>, StoreError>;
 
     /// Makes or replaces a rule by its id.
     ///
     /// # Errors
     /// `Conflict` when another rule has the name.
-    async fn put_alert_rule(&self, _rule: &AlertRule) -> Result<(), StoreError> {
-        unbuilt()
-    }
+    async fn put_alert_rule(&self, rule: &AlertRule) -> Result<(), StoreError>;
 
     /// Removes a rule; false when there is none. Its alerts stay.
     ///
     /// # Errors
     /// When the database fails.
-    async fn delete_alert_rule(&self, _rule_id: Uuid) -> Result<bool, StoreError> {
-        unbuilt()
-    }
+    async fn delete_alert_rule(&self, rule_id: Uuid) -> Result<bool, StoreError>;
 
     /// All receivers, by name.
     ///
     /// # Errors
     /// When the database fails.
-    async fn alert_receivers(&self) -> Result<Vec<AlertReceiver>, StoreError> {
-        unbuilt()
-    }
+    async fn alert_receivers(&self) -> Result<Vec<AlertReceiver>, StoreError>;
 
     /// Makes or replaces a receiver by its name.
     ///
     /// # Errors
     /// When the database fails.
-    async fn put_alert_receiver(&self, _receiver: &AlertReceiver) -> Result<(), StoreError> {
-        unbuilt()
-    }
+    async fn put_alert_receiver(&self, receiver: &AlertReceiver) -> Result<(), StoreError>;
 
     /// Removes a receiver; false when there is none. What it was to be told is given up.
     ///
     /// # Errors
     /// When the database fails.
-    async fn delete_alert_receiver(&self, _name: &str, _now_us: i64) -> Result<bool, StoreError> {
-        unbuilt()
-    }
+    async fn delete_alert_receiver(&self, name: &str, now_us: i64) -> Result<bool, StoreError>;
 
     /// Replaces all rules and receivers whose source is the file, in ONE transaction.
     ///
@@ -366,88 +348,68 @@ pub trait Store: Send + Sync + 'static {
     /// `Conflict` when a rule or receiver over REST has one of the names.
     async fn replace_alert_file(
         &self,
-        _rules: &[AlertRule],
-        _receivers: &[AlertReceiver],
-        _now_us: i64,
-    ) -> Result<(), StoreError> {
-        unbuilt()
-    }
+        rules: &[AlertRule],
+        receivers: &[AlertReceiver],
+        now_us: i64,
+    ) -> Result<(), StoreError>;
 
     /// The cursors of a run.
     ///
     /// # Errors
     /// When the database fails.
-    async fn alert_cursors(&self, _run_id: RunId) -> Result<Vec<AlertCursor>, StoreError> {
-        unbuilt()
-    }
+    async fn alert_cursors(&self, run_id: RunId) -> Result<Vec<AlertCursor>, StoreError>;
 
     /// The alerts of a run that are pending or firing.
     ///
     /// # Errors
     /// When the database fails.
-    async fn open_alerts(&self, _run_id: RunId) -> Result<Vec<Alert>, StoreError> {
-        unbuilt()
-    }
+    async fn open_alerts(&self, run_id: RunId) -> Result<Vec<Alert>, StoreError>;
 
-    /// Runs, not being deleted, that rules have something to say about: heard of since `since_us`, with no cursor or one of another
-    /// revision, or not over; and those with open alerts.
+    /// Runs, not being deleted, that rules have something to say about: of those heard of since `since_us` the ones that are
+    /// not over, have no cursor or have one of another revision; and all with open alerts.
     ///
     /// # Errors
     /// When the database fails.
-    async fn runs_to_evaluate(&self, _since_us: i64) -> Result<Vec<RunId>, StoreError> {
-        unbuilt()
-    }
+    async fn runs_to_evaluate(&self, since_us: i64) -> Result<Vec<RunId>, StoreError>;
 
     /// Settles evaluations in ONE transaction: cursors, alerts and what is to be told of them. Answers for each whether it
     /// landed; one does not, whole, when its cursor is not where it says, or its run is gone.
     ///
     /// # Errors
-    /// When the database fails. After `Unavailable` the outcome is unknown: read the cursors.
-    async fn commit_alerts(&self, _commits: &[AlertCommit]) -> Result<Vec<bool>, StoreError> {
-        unbuilt()
-    }
+    /// `Data` when a lane of a run comes twice, or a cursor does not count on. After `Unavailable` the outcome is unknown: read the cursors.
+    async fn commit_alerts(&self, commits: &[AlertCommit]) -> Result<Vec<bool>, StoreError>;
 
-    /// A page of alerts.
+    /// A page of alerts, newest first; none of runs that are being deleted.
+    ///
+    /// # Errors
+    /// `Conflict` when the alert that the page is to begin behind is gone.
+    async fn alerts(&self, query: &AlertQuery) -> Result<Page<Alert>, StoreError>;
+
+    /// One alert, unless its run is being deleted.
     ///
     /// # Errors
     /// When the database fails.
-    async fn alerts(&self, _query: &AlertQuery) -> Result<Page<Alert>, StoreError> {
-        unbuilt()
-    }
-
-    /// One alert.
-    ///
-    /// # Errors
-    /// When the database fails.
-    async fn alert(&self, _alert_id: Uuid) -> Result<Option<Alert>, StoreError> {
-        unbuilt()
-    }
+    async fn alert(&self, alert_id: Uuid) -> Result<Option<Alert>, StoreError>;
 
     /// Those not yet in a message, by receiver, group key and id, of which no earlier message of the same receiver and key
     /// is waiting.
     ///
     /// # Errors
     /// When the database fails.
-    async fn notifications(&self, _limit: usize) -> Result<Vec<Notification>, StoreError> {
-        unbuilt()
-    }
+    async fn notifications(&self, limit: usize) -> Result<Vec<Notification>, StoreError>;
 
     /// Marks notifications as silenced, or not.
     ///
     /// # Errors
     /// When the database fails.
-    async fn silence_notifications(&self, _ids: &[u64], _silenced: bool) -> Result<(), StoreError> {
-        unbuilt()
-    }
+    async fn silence_notifications(&self, ids: &[u64], silenced: bool) -> Result<(), StoreError>;
 
     /// Makes a message of notifications, which are then gone, in ONE transaction; `message: None` drops them. False, and
     /// nothing changes, when one of them is gone already.
     ///
     /// # Errors
     /// When the database fails.
-    async fn seal_message(&self, _message: Option<&Message>, _notification_ids: &[u64]) -> Result<bool, StoreError> {
-        unbuilt()
-    }
+    async fn seal_message(&self, message: Option<&Message>, notification_ids: &[u64]) -> Result<bool, StoreError>;
 
     /// Takes messages to a receiver that are due: of each group key the oldest that waits, if nobody has it; those due
     /// longest first. They are taken until `until_us`, or until their attempt is recorded.
@@ -456,94 +418,73 @@ pub trait Store: Send + Sync + 'static {
     /// When the database fails.
     async fn claim_messages(
         &self,
-        _receiver: &str,
-        _now_us: i64,
-        _until_us: i64,
-        _limit: usize,
-    ) -> Result<Vec<Message>, StoreError> {
-        unbuilt()
-    }
+        receiver: &str,
+        now_us: i64,
+        until_us: i64,
+        limit: usize,
+    ) -> Result<Vec<Message>, StoreError>;
 
     /// Gives back all that is taken: a server that starts is the only one.
     ///
     /// # Errors
     /// When the database fails.
-    async fn release_messages(&self) -> Result<(), StoreError> {
-        unbuilt()
-    }
+    async fn release_messages(&self) -> Result<(), StoreError>;
 
-    /// Records an attempt, and where its message stands then (`state`, `attempts`, `next_attempt_at_us`, `ended_at_us`).
+    /// Records an attempt, and where its message stands then (`state`, `attempts`, `next_attempt_at_us`, `ended_at_us`). A
+    /// message that was ended meanwhile stays so, unless it was delivered.
     ///
     /// # Errors
     /// When the database fails.
-    async fn record_delivery(&self, _delivery: &Delivery, _message: &Message) -> Result<(), StoreError> {
-        unbuilt()
-    }
+    async fn record_delivery(&self, delivery: &Delivery, message: &Message) -> Result<(), StoreError>;
 
-    /// Sends a message again that is delivered or failed; false when there is none such.
+    /// Sends a message again that is delivered or failed; false when there is none such, or its receiver is gone.
     ///
     /// # Errors
     /// When the database fails.
-    async fn redeliver(&self, _message_id: Uuid, _now_us: i64, _give_up_at_us: i64) -> Result<bool, StoreError> {
-        unbuilt()
-    }
+    async fn redeliver(&self, message_id: Uuid, now_us: i64, give_up_at_us: i64) -> Result<bool, StoreError>;
 
     /// Disables a receiver, or enables it; false when there is none.
     ///
     /// # Errors
     /// When the database fails.
-    async fn set_receiver_disabled(&self, _name: &str, _disabled: Option<(i64, String)>) -> Result<bool, StoreError> {
-        unbuilt()
-    }
+    async fn set_receiver_disabled(&self, name: &str, disabled: Option<(i64, String)>) -> Result<bool, StoreError>;
 
     /// A page of messages.
     ///
     /// # Errors
     /// When the database fails.
-    async fn messages(&self, _query: &MessageQuery) -> Result<Page<Message>, StoreError> {
-        unbuilt()
-    }
+    async fn messages(&self, query: &MessageQuery) -> Result<Page<Message>, StoreError>;
 
     /// One message.
     ///
     /// # Errors
     /// When the database fails.
-    async fn message(&self, _message_id: Uuid) -> Result<Option<Message>, StoreError> {
-        unbuilt()
-    }
+    async fn message(&self, message_id: Uuid) -> Result<Option<Message>, StoreError>;
 
     /// A page of attempts.
     ///
     /// # Errors
     /// When the database fails.
-    async fn deliveries(&self, _query: &DeliveryQuery) -> Result<Page<Delivery>, StoreError> {
-        unbuilt()
-    }
+    async fn deliveries(&self, query: &DeliveryQuery) -> Result<Page<Delivery>, StoreError>;
 
     /// All silences that end after this, by their start.
     ///
     /// # Errors
     /// When the database fails.
-    async fn silences(&self, _ending_after_us: i64) -> Result<Vec<Silence>, StoreError> {
-        unbuilt()
-    }
+    async fn silences(&self, ending_after_us: i64) -> Result<Vec<Silence>, StoreError>;
 
     /// Makes or replaces a silence by its id.
     ///
     /// # Errors
     /// When the database fails.
-    async fn put_silence(&self, _silence: &Silence) -> Result<(), StoreError> {
-        unbuilt()
-    }
+    async fn put_silence(&self, silence: &Silence) -> Result<(), StoreError>;
 
     /// Deletes resolved alerts, messages that are no longer waiting with their attempts, and silences, all ended before
     /// this, at most so many rows; true when nothing of it is left.
     ///
     /// # Errors
     /// When the database fails.
-    async fn purge_alerts(&self, _before_us: i64, _max_rows: usize) -> Result<bool, StoreError> {
-        unbuilt()
-    }
+    async fn purge_alerts(&self, before_us: i64, max_rows: usize) -> Result<bool, StoreError>;
 
     // --------------------------------------------------------------------------------------------------- access
 

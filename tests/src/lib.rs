@@ -25,7 +25,7 @@ pub use checkpoints::{MadeTensor, MadeTraining};
 pub use command::{Ended, command, gradwatch};
 pub use crashing::CrashingServer;
 pub use disk::{SmallDisk, limit_file_bytes};
-pub use faulty_store::{Fault, FaultyStore, Planned};
+pub use faulty_store::{AlertCall, Fault, FaultyStore, Planned};
 pub use hostile::{GarbageServer, ReservedPort};
 pub use job::{Job, JobOptions, LEARNING_RATE, TENSOR, loss};
 pub use made::{Flaw, GROUPS, Made, STRIDE, Slot, WINDOWS};

@@ -16,6 +16,29 @@ pub enum AlertSource {
     File,
 }
 
+impl AlertSource {
+    /// Every source.
+    pub const ALL: [Self; 2] = [Self::Api, Self::File];
+
+    /// The word used in the API and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::File => "file",
+        }
+    }
+}
+
+impl FromStr for AlertSource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|source| source.as_str() == text);
+        found.ok_or_else(|| format!("unknown source {text:?}; one of api, file"))
+    }
+}
+
 /// A rule; what it means is opaque to the store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AlertRule {
@@ -59,6 +82,29 @@ pub enum AlertLane {
     Steps,
     /// Rules on readings of layers, which come later.
     Layers,
+}
+
+impl AlertLane {
+    /// Every lane.
+    pub const ALL: [Self; 2] = [Self::Steps, Self::Layers];
+
+    /// The word used in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Steps => "steps",
+            Self::Layers => "layers",
+        }
+    }
+}
+
+impl FromStr for AlertLane {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|lane| lane.as_str() == text);
+        found.ok_or_else(|| format!("unknown lane {text:?}; one of steps, layers"))
+    }
 }
 
 /// How far the rules of a lane were evaluated on a run.
@@ -324,9 +370,6 @@ pub struct Delivery {
 
 impl fmt::Display for AlertLane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Steps => "steps",
-            Self::Layers => "layers",
-        })
+        f.write_str(self.as_str())
     }
 }

@@ -30,6 +30,14 @@ pub(super) fn text(bulk: Bulk) -> &'static str {
         Bulk::DeletePredictions => DELETE_PREDICTIONS,
         Bulk::InsertSketchBlocks => INSERT_SKETCH_BLOCKS,
         Bulk::DeleteSketchBlocks => DELETE_SKETCH_BLOCKS,
+        Bulk::HoldRuns => HOLD_RUNS,
+        Bulk::InsertAlertCursors => INSERT_ALERT_CURSORS,
+        Bulk::MoveAlertCursors => MOVE_ALERT_CURSORS,
+        Bulk::PutAlerts => PUT_ALERTS,
+        Bulk::ForgetAlerts => FORGET_ALERTS,
+        Bulk::InsertNotifications => INSERT_NOTIFICATIONS,
+        Bulk::SilenceNotifications => SILENCE_NOTIFICATIONS,
+        Bulk::TakeNotifications => TAKE_NOTIFICATIONS,
     }
 }
 
@@ -163,3 +171,56 @@ const DELETE_SKETCH_BLOCKS: &str = "
       AND (kept.segment, kept.first_step) <= (old.segment, old.first_step)
       AND NOT EXISTS (SELECT 1 FROM analyses WHERE analyses.run_id = kept.run_id AND analyses.state = 'running'
                                                AND kept.first_step <= analyses.pinned_to_step)";
+
+/// Neither holds up a commit nor waits for one: commits change no key. Whoever deletes a run locks it whole.
+const HOLD_RUNS: &str = "
+    SELECT runs.run_id, runs.project FROM runs JOIN unnest($1) AS wanted (run_id) USING (run_id)
+    WHERE NOT runs.deleting ORDER BY runs.run_id FOR KEY SHARE OF runs";
+
+const INSERT_ALERT_CURSORS: &str = concat!(
+    "INSERT INTO alert_cursors (",
+    bulk_columns!(alert_cursors),
+    ") SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)
+     ON CONFLICT (run_id, lane) DO NOTHING RETURNING run_id, lane"
+);
+
+const MOVE_ALERT_CURSORS: &str = "
+    UPDATE alert_cursors AS old SET segment = new.segment, step = new.step, event_id = new.event_id,
+        number = new.number, run_owner_epoch = new.run_owner_epoch, run_owner_commits = new.run_owner_commits
+    FROM unnest($1, $2, $3, $4, $5, $6, $7, $8)
+         AS new (run_id, lane, segment, step, event_id, number, run_owner_epoch, run_owner_commits)
+    WHERE old.run_id = new.run_id AND old.lane = new.lane AND old.number = new.number - 1
+    RETURNING old.run_id, old.lane";
+
+const PUT_ALERTS: &str = concat!(
+    "INSERT INTO alerts (",
+    bulk_columns!(alerts),
+    ") SELECT * FROM unnest(
+         $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+         $21, $22, $23, $24, $25, $26) ",
+    bulk_columns!(update_alert)
+);
+
+const FORGET_ALERTS: &str = "
+    DELETE FROM alerts USING unnest($1) AS old (alert_id)
+    WHERE alerts.alert_id = old.alert_id AND alerts.state = 'pending'";
+
+/// Numbers are given in the order of the rows.
+const INSERT_NOTIFICATIONS: &str = concat!(
+    "INSERT INTO alert_notifications (",
+    bulk_columns!(alert_notifications),
+    ") SELECT ",
+    bulk_columns!(alert_notifications),
+    " FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY AS new (",
+    bulk_columns!(alert_notifications),
+    ", place) ORDER BY place"
+);
+
+const SILENCE_NOTIFICATIONS: &str = "
+    UPDATE alert_notifications AS old SET silenced = new.silenced
+    FROM unnest($1, $2) AS new (notification_id, silenced) WHERE old.notification_id = new.notification_id";
+
+const TAKE_NOTIFICATIONS: &str = "
+    DELETE FROM alert_notifications AS old USING unnest($1) AS taken (notification_id)
+    WHERE old.notification_id = taken.notification_id
+    RETURNING old.notification_id";

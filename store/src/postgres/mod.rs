@@ -7,7 +7,9 @@
 //! One server works on a database, which an advisory lock sees to ([`PostgresStore::open_alone`]): two would take each
 //! other's runs all the time. Where two meet all the same, behind a network that broke, epochs keep them apart, and nobody
 //! waits for ever: a commit locks the one row of `meta` first, so that commits come one behind the other; every other
-//! transaction locks one run and waits for nothing else. So no two can wait for each other in a circle.
+//! transaction locks one run and waits for nothing else. Transactions of alerts have connections of their own, those that
+//! change many rows come one behind the other by an advisory lock, and they hold runs in a way that no commit waits for. So
+//! no two can wait for each other in a circle.
 
 mod bulk;
 pub(crate) mod error;
@@ -32,6 +34,8 @@ pub struct PostgresStore {
     recorder: PgPool,
     /// Connections for every other write, which do not wait for the recorder.
     writers: PgPool,
+    /// Connections that write what alerts are about.
+    alerts: PgPool,
     /// Connections that only read.
     readers: PgPool,
     /// Keeps other servers off.
@@ -62,8 +66,9 @@ impl Backend for PostgresStore {
     type Session = PostgresSession;
 
     const DIALECT: Dialect = Dialect {
-        lock_run: Some("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"),
+        lock_name: Some("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"),
         for_update: " FOR UPDATE OF runs",
+        skip_locked: " FOR UPDATE OF candidate SKIP LOCKED",
         number_commit: "UPDATE meta SET commit_seq = commit_seq + 1, last_event_id = last_event_id + $1
                         RETURNING commit_seq, last_event_id,
                                   current_setting('synchronous_commit') <> 'off' AND current_setting('fsync') = 'on'
@@ -92,6 +97,7 @@ impl Backend for PostgresStore {
         match access {
             Access::Commit => PostgresSession::begin(&self.recorder, "BEGIN").await,
             Access::Write => PostgresSession::begin(&self.writers, "BEGIN").await,
+            Access::Alerts => PostgresSession::begin(&self.alerts, "BEGIN").await,
             Access::Snapshot => {
                 PostgresSession::begin(&self.readers, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await
             }
@@ -105,6 +111,7 @@ impl Backend for PostgresStore {
 
     async fn close(&self) {
         self.readers.close().await;
+        self.alerts.close().await;
         self.writers.close().await;
         self.recorder.close().await;
         // Last: the next server finds nothing of this one under way.

@@ -21,6 +21,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/postgres");
 /// Connections that open, change and delete runs while the recorder commits on its own.
 const WRITERS: u32 = 2;
 
+/// Connections that write what alerts are about: one evaluation is settled while what came of others is delivered.
+const ALERT_WRITERS: u32 = 2;
+
 /// How long a commit waits for a lock. Shorter than for others, because all runs wait with the one that is locked.
 const RECORDER_LOCK_TIMEOUT: &str = "2s";
 
@@ -60,6 +63,7 @@ pub(super) async fn open(database_url: &str, alone: bool) -> Result<PostgresStor
     let store = PostgresStore {
         recorder: pool(1).connect_with(options.clone().options([("lock_timeout", RECORDER_LOCK_TIMEOUT)])).await?,
         writers: pool(WRITERS).connect_lazy_with(options.clone()),
+        alerts: pool(ALERT_WRITERS).connect_lazy_with(options.clone()),
         readers: pool(READERS).connect_lazy_with(options),
         lock,
     };

@@ -16,8 +16,8 @@ pub(super) async fn open_attempt<B: Backend>(backend: &B, open: &OpenAttempt) ->
     declaration::shard_exists(open)?;
     let mut tx = backend.session(Access::Write).await?;
     // Also a run that does not exist yet is opened by one transaction at a time.
-    if let Some(lock_run) = B::DIALECT.lock_run {
-        tx.fetch_all(Statement::new(lock_run).bind(open.run.run_id.to_string())).await?;
+    if let Some(lock_name) = B::DIALECT.lock_name {
+        tx.fetch_all(Statement::new(lock_name).bind(open.run.run_id.to_string())).await?;
     }
     let run = runs::locked_run::<B>(&mut tx, open.run.run_id).await?;
     let segments = runs::read_segments(&mut tx, open.run.run_id).await?;

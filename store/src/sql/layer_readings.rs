@@ -1,6 +1,6 @@
 //! Readings of the layer instruments.
 
-use gradwatch_spectral::layers::{FieldInfo, FieldType, FieldValue, LayerReading};
+use gradwatch_spectral::layers::{FieldInfo, FieldType, FieldValue, LayerInstrument, LayerReading};
 
 use crate::{
     backend::{Access, Backend, Columns, Session, Statement, Values},
@@ -50,7 +50,7 @@ fn put(field: &FieldInfo, value: Option<FieldValue>, values: &mut impl Values) -
 }
 
 /// The reverse of [`put`].
-fn get(field: &FieldInfo, row: &impl Columns) -> Result<Option<FieldValue>, StoreError> {
+pub(super) fn get(field: &FieldInfo, row: &impl Columns) -> Result<Option<FieldValue>, StoreError> {
     let name = field.name;
     Ok(match field.field_type {
         FieldType::Number => row.float(name)?.map(FieldValue::Number),
@@ -141,6 +141,12 @@ fn select_with_wall_time<'a>(layer: &LayerKey) -> Statement<'a> {
     select
 }
 
+/// The field of this name, if it is a number, a count or a flag.
+pub(super) fn chartable_field(instrument: LayerInstrument, name: &str) -> Result<&'static FieldInfo, StoreError> {
+    let field = instrument.fields().iter().find(|field| field.name == name && field.is_chartable());
+    field.ok_or_else(|| StoreError::Data(format!("metric: {name:?} is no number of {instrument}")))
+}
+
 pub(super) async fn series(
     backend: &impl Backend,
     query: &SeriesQuery,
@@ -148,11 +154,7 @@ pub(super) async fn series(
     field: &str,
 ) -> Result<Vec<SeriesPoint>, StoreError> {
     let instrument = layer.instrument;
-    let field = instrument
-        .fields()
-        .iter()
-        .find(|it| it.name == field && it.is_chartable())
-        .ok_or_else(|| StoreError::Data(format!("metric: {field:?} is no number of {instrument}")))?;
+    let field = chartable_field(instrument, field)?;
     let mut snapshot = backend.session(Access::Snapshot).await?;
     let mut points = Vec::new();
     for range in &query.ranges {

@@ -9,9 +9,13 @@ use crate::{
 
 /// Deletes at most `$2` rows of a run from each table that holds many, children before parents. The run is named outside
 /// too, so that only its partition is looked at.
-const DELETIONS: [&str; 17] = [
+const DELETIONS: [&str; 19] = [
     // First, so that an analysis that is running stores nothing more.
     "DELETE FROM analyses WHERE (run_id, name) IN (SELECT run_id, name FROM analyses WHERE run_id = $1 LIMIT $2)",
+    "DELETE FROM alert_cursors WHERE (run_id, lane) IN
+     (SELECT run_id, lane FROM alert_cursors WHERE run_id = $1 LIMIT $2)",
+    // What is still to be told of them is told: it is complete.
+    "DELETE FROM alerts WHERE sequence IN (SELECT sequence FROM alerts WHERE run_id = $1 LIMIT $2)",
     "DELETE FROM sketch_blocks WHERE (run_id, group_name, kind, segment, first_step) IN
      (SELECT run_id, group_name, kind, segment, first_step FROM sketch_blocks WHERE run_id = $1 LIMIT $2)",
     "DELETE FROM edge_readings WHERE run_id = $1 AND (analysis, group_name, kind, \"window\", segment, step) IN

@@ -52,14 +52,20 @@ enum Source {
 }
 
 /// Metrics that are counts.
-const COUNTS: [&str; 6] = ["modes", "position", "position_plain", "position_edge", "position_edge_published", "k95"];
+pub(super) const COUNTS: [&str; 6] =
+    ["modes", "position", "position_plain", "position_edge", "position_edge_published", "k95"];
 
 fn source(metric: &str) -> Option<Source> {
     if let Some(statement) = statement_of(metric) {
         return Some(if COUNTS.contains(&metric) { Source::Count(statement) } else { Source::Float(statement) });
     }
+    Some(Source::Sigma { index: sigma_index(metric)? })
+}
+
+/// The place of `sigma_j` in the spectrum.
+pub(super) fn sigma_index(metric: &str) -> Option<usize> {
     let number: usize = metric.strip_prefix("sigma_")?.parse().ok()?;
-    Some(Source::Sigma { index: number.checked_sub(1)? })
+    number.checked_sub(1)
 }
 
 pub(super) async fn series(
@@ -105,14 +111,17 @@ fn value(source: &Source, row: &impl Columns) -> Result<Option<f64>, StoreError>
     match source {
         Source::Float(_) => row.float("value"),
         Source::Count(_) => Ok(row.integer("value")?.map(|count| count as f64)),
-        Source::Sigma { index } => {
-            let (sigma, rest) = codec::present("sigma", row.bytes("sigma")?)?.as_chunks::<8>();
-            if !rest.is_empty() {
-                return Err(StoreError::Data("column sigma: not of 8-byte floats".to_owned()));
-            }
-            Ok(sigma.get(*index).map(|bytes| f64::from_le_bytes(*bytes)))
-        }
+        Source::Sigma { index } => sigma_value(codec::present("sigma", row.bytes("sigma")?)?, *index),
     }
+}
+
+/// A singular value of a spectrum, unless it is too short to have it.
+pub(super) fn sigma_value(spectrum: &[u8], index: usize) -> Result<Option<f64>, StoreError> {
+    let (sigma, rest) = spectrum.as_chunks::<8>();
+    if !rest.is_empty() {
+        return Err(StoreError::Data("column sigma: not of 8-byte floats".to_owned()));
+    }
+    Ok(sigma.get(index).map(|bytes| f64::from_le_bytes(*bytes)))
 }
 
 #[cfg(test)]

@@ -45,6 +45,14 @@ pub(super) fn of(bulk: Bulk) -> &'static Rows {
         Bulk::DeletePredictions => &DELETE_PREDICTIONS,
         Bulk::InsertSketchBlocks => &INSERT_SKETCH_BLOCKS,
         Bulk::DeleteSketchBlocks => &DELETE_SKETCH_BLOCKS,
+        Bulk::HoldRuns => &HOLD_RUNS,
+        Bulk::InsertAlertCursors => &INSERT_ALERT_CURSORS,
+        Bulk::MoveAlertCursors => &MOVE_ALERT_CURSORS,
+        Bulk::PutAlerts => &PUT_ALERTS,
+        Bulk::ForgetAlerts => &FORGET_ALERTS,
+        Bulk::InsertNotifications => &INSERT_NOTIFICATIONS,
+        Bulk::SilenceNotifications => &SILENCE_NOTIFICATIONS,
+        Bulk::TakeNotifications => &TAKE_NOTIFICATIONS,
     }
 }
 
@@ -132,6 +140,42 @@ static DELETE_SKETCH_BLOCKS: Rows = Rows::new(
        AND NOT EXISTS (SELECT 1 FROM analyses WHERE analyses.run_id = kept.run_id AND analyses.state = 'running'
                                                 AND kept.first_step <= analyses.pinned_to_step))",
 );
+
+static HOLD_RUNS: Rows = Rows::new("SELECT run_id, project FROM runs WHERE NOT deleting AND run_id IN (VALUES", 1, ")");
+
+static INSERT_ALERT_CURSORS: Rows = Rows::new(
+    concat!("INSERT INTO alert_cursors (", bulk_columns!(alert_cursors), ") VALUES"),
+    8,
+    "ON CONFLICT (run_id, lane) DO NOTHING RETURNING run_id, lane",
+);
+
+static MOVE_ALERT_CURSORS: Rows = Rows::new(
+    "UPDATE alert_cursors SET segment = new.column3, step = new.column4, event_id = new.column5, number = new.column6,
+         run_owner_epoch = new.column7, run_owner_commits = new.column8
+     FROM (VALUES",
+    8,
+    ") AS new
+     WHERE alert_cursors.run_id = new.column1 AND alert_cursors.lane = new.column2
+       AND alert_cursors.number = new.column6 - 1
+     RETURNING run_id, lane",
+);
+
+static PUT_ALERTS: Rows =
+    Rows::new(concat!("INSERT INTO alerts (", bulk_columns!(alerts), ") VALUES"), 26, bulk_columns!(update_alert));
+
+static FORGET_ALERTS: Rows = Rows::new("DELETE FROM alerts WHERE state = 'pending' AND alert_id IN (VALUES", 1, ")");
+
+static INSERT_NOTIFICATIONS: Rows =
+    Rows::new(concat!("INSERT INTO alert_notifications (", bulk_columns!(alert_notifications), ") VALUES"), 6, "");
+
+static SILENCE_NOTIFICATIONS: Rows = Rows::new(
+    "UPDATE alert_notifications SET silenced = new.column2 FROM (VALUES",
+    2,
+    ") AS new WHERE notification_id = new.column1",
+);
+
+static TAKE_NOTIFICATIONS: Rows =
+    Rows::new("DELETE FROM alert_notifications WHERE notification_id IN (VALUES", 1, ") RETURNING notification_id");
 
 /// A statement with a list of rows in its middle: `head (?,…),(?,…) tail`.
 pub(super) struct Rows {

@@ -10,9 +10,10 @@ mod open;
 mod session;
 mod values;
 
-use std::{fs::File, path::Path};
+use std::{fs::File, path::Path, sync::Arc};
 
 use sqlx::{Sqlite, SqlitePool, Transaction};
+use tokio::sync::Semaphore;
 
 use crate::{
     backend::{Access, Backend, Dialect},
@@ -25,6 +26,9 @@ use session::SqliteSession;
 pub struct SqliteStore {
     /// The one connection that writes.
     writer: SqlitePool,
+    /// Whoever writes what alerts are about queues here first, so that in the queue for the writer there is never more
+    /// than one of them before the recorder.
+    alerts: Arc<Semaphore>,
     /// Connections that only read.
     readers: SqlitePool,
     /// Locked while the store is open, so that two servers never share a data directory.
@@ -51,8 +55,9 @@ impl Backend for SqliteStore {
     type Session = SqliteSession;
 
     const DIALECT: Dialect = Dialect {
-        lock_run: None,
+        lock_name: None,
         for_update: "",
+        skip_locked: "",
         // How durable a commit is was set on the one connection that writes.
         number_commit: "UPDATE meta SET commit_seq = commit_seq + 1, last_event_id = last_event_id + $1
                         RETURNING commit_seq, last_event_id, TRUE AS durable",
@@ -84,8 +89,13 @@ impl Backend for SqliteStore {
 
     async fn session(&self, access: Access) -> Result<SqliteSession, StoreError> {
         Ok(match access {
-            Access::Commit | Access::Write => SqliteSession::Transaction(self.begin().await?),
-            Access::Snapshot => SqliteSession::Transaction(self.readers.begin().await?),
+            Access::Commit | Access::Write => SqliteSession::Transaction(self.begin().await?, None),
+            Access::Alerts => {
+                let turn = Arc::clone(&self.alerts).acquire_owned().await;
+                let turn = turn.map_err(|_| StoreError::Unavailable("the store is closed".to_owned()))?;
+                SqliteSession::Transaction(self.begin().await?, Some(turn))
+            }
+            Access::Snapshot => SqliteSession::Transaction(self.readers.begin().await?, None),
             Access::Single => SqliteSession::Single(self.readers.acquire().await?),
         })
     }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{File, TryLockError},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,6 +13,7 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::sync::Semaphore;
 
 use super::SqliteStore;
 use crate::{error::StoreError, store::Durability};
@@ -59,7 +61,7 @@ pub(super) async fn open(data_dir: &Path) -> Result<SqliteStore, StoreError> {
     durability(&writer).await?;
     migrate(&writer, data_dir).await?;
     let readers = pool(READERS).connect_with(options.read_only(true)).await?;
-    Ok(SqliteStore { writer, readers, lock })
+    Ok(SqliteStore { writer, alerts: Arc::new(Semaphore::new(1)), readers, lock })
 }
 
 /// After errors such as a full disk SQLite rolls the transaction back by itself. The driver's own rollback then fails,

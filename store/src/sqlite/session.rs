@@ -5,6 +5,7 @@ use sqlx::{
     AssertSqlSafe, Sqlite, SqliteConnection, Transaction, pool::PoolConnection, query::Query, sqlite::SqliteArguments,
     sqlite::SqliteRow,
 };
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{bulk, values::SqliteValues};
 use crate::{
@@ -15,8 +16,8 @@ use crate::{
 /// A connection, inside a transaction or not. The driver rolls back what is dropped, and the pool replaces a connection
 /// that this fails on.
 pub(crate) enum SqliteSession {
-    /// Inside a transaction.
-    Transaction(Transaction<'static, Sqlite>),
+    /// Inside a transaction; with the turn that was waited for before it, which ends with it.
+    Transaction(Transaction<'static, Sqlite>, Option<OwnedSemaphorePermit>),
     /// For a single statement.
     Single(PoolConnection<Sqlite>),
 }
@@ -24,7 +25,7 @@ pub(crate) enum SqliteSession {
 impl SqliteSession {
     fn connection(&mut self) -> &mut SqliteConnection {
         match self {
-            Self::Transaction(transaction) => transaction,
+            Self::Transaction(transaction, _) => transaction,
             Self::Single(connection) => connection,
         }
     }
@@ -72,7 +73,7 @@ impl Session for SqliteSession {
 
     async fn commit(self) -> Result<(), StoreError> {
         match self {
-            Self::Transaction(transaction) => Ok(transaction.commit().await?),
+            Self::Transaction(transaction, _turn) => Ok(transaction.commit().await?),
             Self::Single(_) => Ok(()),
         }
     }
