@@ -121,17 +121,58 @@ pub struct Error {
     pub message: String,
     /// When to try again.
     pub retry_after: Option<Duration>,
+    /// All that is wrong, where that is more than one thing or has a place in a text.
+    pub problems: Vec<FieldProblem>,
+}
+
+/// One of the things that are wrong with what was sent, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct FieldProblem {
+    /// Which field, such as `rules[2].when`.
+    pub field: String,
+    /// Counted from 1, in the YAML text, or else in the text of the field. Null where it is no matter of a place.
+    pub line: Option<usize>,
+    /// In characters, counted from 1.
+    pub column: Option<usize>,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl From<gradwatch_rules::Problem> for FieldProblem {
+    fn from(problem: gradwatch_rules::Problem) -> Self {
+        let gradwatch_rules::Problem { field, position, message } = problem;
+        let (line, column) = position.map(|position| (position.line, position.column)).unzip();
+        Self { field, line, column, message }
+    }
 }
 
 impl Error {
     /// An error without a field.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, field: None, message: message.into(), retry_after: None }
+        Self { code, field: None, message: message.into(), retry_after: None, problems: Vec::new() }
     }
 
     /// A malformed, unknown or out-of-range field.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: Some(field.into()), ..Self::new(ErrorCode::InvalidArgument, message) }
+    }
+
+    /// Everything that is wrong with rules or receivers. The first stands for all where there is room for one only.
+    pub fn problems(problems: Vec<gradwatch_rules::Problem>) -> Self {
+        let problems: Vec<FieldProblem> = problems.into_iter().map(FieldProblem::from).collect();
+        let Some(first) = problems.first() else {
+            return Self::internal("rules were refused without a reason");
+        };
+        let place = match (first.line, first.column) {
+            (Some(line), Some(column)) => format!("line {line}, column {column}: "),
+            _ => String::new(),
+        };
+        let others = match problems.len() - 1 {
+            0 => String::new(),
+            count => format!(" (and {count} more)"),
+        };
+        let error = Self::invalid(first.field.clone(), format!("{place}{}{others}", first.message));
+        Self { problems, ..error }
     }
 
     /// A fault of ours: the cause is logged, the caller only learns that there was one.
@@ -217,6 +258,9 @@ pub struct Problem {
     /// The field at fault: a query parameter, path segment, header or body member.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// All that is wrong, where rules or receivers are at fault; absent otherwise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<FieldProblem>,
 }
 
 impl From<&Error> for Problem {
@@ -229,6 +273,7 @@ impl From<&Error> for Problem {
             detail: error.to_string(),
             code: error.code.label().to_owned(),
             field: error.field.clone(),
+            problems: error.problems.clone(),
         }
     }
 }
