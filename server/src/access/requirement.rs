@@ -51,6 +51,7 @@ const TABLE: &[(Method, &str, Requirement)] = &[
     (Method::POST, "/api/v1/fleet/error_split", Read),
     (Method::GET, "/api/v1/fleet/families", Read),
     (Method::GET, "/api/v1/fleet/{computation_id}", Read),
+    (Method::POST, "/api/v1/alerts/backtest", Read),
     (Method::GET, "/api/v1/tokens", Admin),
     (Method::POST, "/api/v1/tokens", Admin),
     (Method::DELETE, "/api/v1/tokens/{token_id}", Admin),

@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use super::{
-    analyses, events, fleet, groups, health,
+    analyses, backtest, events, fleet, groups, health,
     layer_message::LayerReadingMessage,
     layers,
     message::{ReadingMessage, RunMessage},
@@ -57,6 +57,7 @@ use crate::error::{ErrorCode, Problem};
         fleet::error_split,
         fleet::families::list,
         fleet::get,
+        backtest::run,
         tokens::list,
         tokens::create,
         tokens::revoke,

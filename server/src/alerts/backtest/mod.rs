@@ -44,8 +44,6 @@ const MAX_RUNS: usize = 2_000;
 const MAX_RESULTS: usize = 100_000;
 /// Runs of one backtest that are read at once. Some wait for the store while others are evaluated.
 const RUNS_AT_ONCE: usize = 4;
-/// Runs listed at once.
-const PAGE: usize = 500;
 
 /// What is to be tested.
 #[derive(Clone, Debug)]
@@ -54,7 +52,7 @@ pub(crate) struct BacktestRequest {
     pub(crate) rules: Vec<CompiledRule>,
     /// What came true, or not; `None`: only count when rules fired.
     pub(crate) truth: Option<CompiledRule>,
-    /// On which runs; its order, place and limit do not matter.
+    /// On which runs: their first page, in an order in which what is created meanwhile comes last.
     pub(crate) runs: RunQuery,
 }
 
@@ -162,10 +160,8 @@ fn since_ever(rule: CompiledRule) -> ActiveRule {
 ///
 /// Invariant: a backtest reads the runs that it finds here and no others, so that a caller of one project sees nothing of
 /// another.
-async fn select(store: &dyn Store, runs: RunQuery, rules: usize) -> Result<Vec<Run>, Error> {
+async fn select(store: &dyn Store, mut query: RunQuery, rules: usize) -> Result<Vec<Run>, Error> {
     let most = MAX_RUNS.min(MAX_RESULTS / rules.max(1));
-    // What is created while we read comes last: nothing is missed or met twice.
-    let mut query = RunQuery { sort: gradwatch_store::RunSort::CreatedAscending, after: None, limit: PAGE, ..runs };
     let mut selected = Vec::new();
     loop {
         let page = store.runs(&query).await?;

@@ -79,7 +79,7 @@ impl Chunk {
     /// is a step without values, received when it was told.
     pub(crate) fn for_each(&self, mut take: impl FnMut(&StepInput<'_>)) {
         let nothing = vec![None; self.width];
-        let mut alone = |(place, event): &(Place, EventRow), take: &mut dyn FnMut(&StepInput<'_>)| {
+        let alone = |(place, event): &(Place, EventRow), take: &mut dyn FnMut(&StepInput<'_>)| {
             take(&StepInput {
                 segment: event.segment,
                 step: place.step,
