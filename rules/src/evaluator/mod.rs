@@ -3,12 +3,26 @@
 //! > **Invariant: live is backtest.** An evaluator sees steps in the order of the live line, and nothing else: no clock but
 //! > the server's times that were stored with the steps. So the same steps give the same changes.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod columns;
+mod expression;
+mod functions;
+mod happenings;
+mod machine;
+mod plan;
+mod run;
+mod selection;
+mod series;
+mod term_text;
+#[cfg(test)]
+mod tests;
 
-use gradwatch_store::{LayerKey, StreamKey};
+use std::collections::BTreeMap;
+
+use gradwatch_store::{Kind, LayerKey, StreamKey};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::{happenings::EVENT_KEEP_READINGS, run::RunEvaluator};
 use crate::language::CompiledRule;
 
 /// A rule at work.
@@ -75,12 +89,16 @@ pub struct EventInput<'a> {
     pub event_type: &'a str,
     /// The group, or the layer, where it concerns one.
     pub group: Option<&'a str>,
-    /// The stream's kind and window, where it concerns one.
-    pub stream: Option<(gradwatch_store::Kind, usize)>,
+    /// The kind, where it concerns one.
+    pub kind: Option<Kind>,
+    /// The window, where it concerns one.
+    pub window: Option<usize>,
     /// For a transition.
     pub from: Option<&'a str>,
     /// For a transition.
     pub to: Option<&'a str>,
+    /// The server's time of the event. Behind that of its step: it was noticed after the step, or while no step came.
+    pub at_us: i64,
 }
 
 /// A machine of one (rule, group) that is not inactive, to be kept with its alert.
@@ -120,66 +138,4 @@ pub struct Change {
     pub at_us: i64,
     /// The newest values of the condition's terms, by their text, for placeholders and evidence.
     pub values: BTreeMap<String, f64>,
-}
-
-/// The evaluator of one run.
-#[derive(Clone, Debug)]
-pub struct RunEvaluator {
-    rules: Arc<Vec<ActiveRule>>,
-}
-
-impl RunEvaluator {
-    /// For the rules that select this run; `None` when none does.
-    #[must_use]
-    pub fn new(_rules: Arc<Vec<ActiveRule>>, _facts: &RunFacts) -> Option<Self> {
-        unimplemented!()
-    }
-
-    /// What it has to be given.
-    #[must_use]
-    pub fn inputs(&self) -> &Inputs {
-        unimplemented!()
-    }
-
-    /// A step before the first that is to be evaluated: fills the terms' windows and tells nothing.
-    pub fn refill(&mut self, _step: &StepInput<'_>) {
-        unimplemented!()
-    }
-
-    /// Takes up a machine that was not inactive. False when there is no such machine any more: its alert ends.
-    pub fn restore(&mut self, _rule: usize, _group: &str, _state: &MachineState) -> bool {
-        unimplemented!()
-    }
-
-    /// The next step.
-    pub fn advance(&mut self, _step: &StepInput<'_>, _changes: &mut Vec<Change>) {
-        unimplemented!()
-    }
-
-    /// Time passes without a step: only `run.stalled` with a `for` looks at it.
-    pub fn tick(&mut self, _now_us: i64, _changes: &mut Vec<Change>) {
-        unimplemented!()
-    }
-
-    /// The run is over, or its machines are to end for another reason: whatever is pending or firing ends.
-    pub fn finish(&mut self, _now_us: i64, _changes: &mut Vec<Change>) {
-        unimplemented!()
-    }
-
-    /// The machine of a (rule, group) that is pending or firing; what it is goes with its alert.
-    #[must_use]
-    pub fn state(&self, _rule: usize, _group: &str) -> Option<MachineState> {
-        unimplemented!()
-    }
-
-    /// The machines whose state has changed since this was asked last without a change of phase.
-    pub fn take_touched(&mut self) -> Vec<(usize, String)> {
-        unimplemented!()
-    }
-
-    /// The rules.
-    #[must_use]
-    pub fn rules(&self) -> &[ActiveRule] {
-        &self.rules
-    }
 }
