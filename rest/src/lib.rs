@@ -4,13 +4,13 @@
 mod error;
 mod tls;
 
-use std::{fmt, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
 use bytes::Bytes;
 pub use http::Method;
-use http::{Request, Uri, header, uri::Scheme};
+use http::{Request, Response, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -73,20 +73,44 @@ impl RestClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<T, RestError> {
-        let what = format!("{method} {}{path}", self.server);
-        let unreachable = |cause: String| RestError::Unreachable { what: what.clone(), cause };
-        let answer = timeout(PATIENCE, self.exchange(method, path, body)).await;
-        let (status, body) = answer.map_err(|_| unreachable(format!("no answer within {PATIENCE:?}")))?.map_err(
-            |error| match error {
-                ExchangeError::Argument(error) => error,
-                ExchangeError::Network(cause) => unreachable(error::full_text(&*cause)),
-            },
-        )?;
-        if !status.is_success() {
-            let body = String::from_utf8_lossy(&body).into_owned();
-            return Err(RestError::Status { what, status: status.as_u16(), body });
+        let call = Call::new(self, &method, path);
+        let response = call.in_time(self.exchange(method, path, body, "application/json")).await?;
+        let body = call.in_time(call.whole(response)).await?;
+        serde_json::from_slice(&body).map_err(|cause| RestError::Answer { what: call.what, cause })
+    }
+
+    /// A call that is answered line by line (`application/x-ndjson`). Each line is handed over as it comes; the server may
+    /// take as long as it says something now and then.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); also when the answer breaks off within a line.
+    pub async fn lines<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        mut take: impl FnMut(T),
+    ) -> Result<(), RestError> {
+        let call = Call::new(self, &method, path);
+        let response = call.in_time(self.exchange(method, path, body, "application/x-ndjson")).await?;
+        if !response.status().is_success() {
+            return call.in_time(call.whole(response)).await.map(|_| ());
         }
-        serde_json::from_slice(&body).map_err(|cause| RestError::Answer { what, cause })
+        let mut body = response.into_body();
+        let mut line = Vec::new();
+        while let Some(frame) = call.in_time(async { body.frame().await.transpose().map_err(network) }).await? {
+            // What is no data is a trailer.
+            for &byte in frame.data_ref().into_iter().flatten() {
+                if byte != b'\n' {
+                    line.push(byte);
+                    continue;
+                }
+                let read = serde_json::from_slice(&line);
+                take(read.map_err(|cause| RestError::Answer { what: call.what.clone(), cause })?);
+                line.clear();
+            }
+        }
+        if line.is_empty() { Ok(()) } else { Err(call.unreachable("the answer broke off".to_owned())) }
     }
 
     async fn exchange(
@@ -94,7 +118,8 @@ impl RestClient {
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<(http::StatusCode, Bytes), ExchangeError> {
+        accept: &'static str,
+    ) -> Result<Response<Incoming>, ExchangeError> {
         let not_a_url =
             || RestError::argument("server", &format!("{:?} is not of the form http://host:port", self.server));
         let uri: Uri = format!("{}{path}", self.server).parse().map_err(|_| not_a_url())?;
@@ -111,6 +136,7 @@ impl RestClient {
             .method(method)
             .uri(uri.path_and_query().map_or("/", |target| target.as_str()))
             .header(header::HOST, authority.as_str())
+            .header(header::ACCEPT, accept)
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -126,14 +152,49 @@ impl RestClient {
     }
 }
 
+/// What is being called, for errors.
+struct Call {
+    what: String,
+}
+
+impl Call {
+    fn new(client: &RestClient, method: &Method, path: &str) -> Self {
+        Self { what: format!("{method} {}{path}", client.server) }
+    }
+
+    fn unreachable(&self, cause: String) -> RestError {
+        RestError::Unreachable { what: self.what.clone(), cause }
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, ExchangeError>>) -> Result<T, RestError> {
+        let done = timeout(PATIENCE, work).await;
+        let done = done.map_err(|_| self.unreachable(format!("no answer within {PATIENCE:?}")))?;
+        done.map_err(|error| match error {
+            ExchangeError::Rest(error) => error,
+            ExchangeError::Network(cause) => self.unreachable(error::full_text(&*cause)),
+        })
+    }
+
+    /// The body of an answer that is no refusal.
+    async fn whole(&self, response: Response<Incoming>) -> Result<Bytes, ExchangeError> {
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(network)?.to_bytes();
+        if status.is_success() {
+            return Ok(body);
+        }
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Err(RestError::Status { what: self.what.clone(), status: status.as_u16(), body }.into())
+    }
+}
+
 enum ExchangeError {
-    Argument(RestError),
+    Rest(RestError),
     Network(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl From<RestError> for ExchangeError {
     fn from(error: RestError) -> Self {
-        Self::Argument(error)
+        Self::Rest(error)
     }
 }
 
@@ -144,12 +205,9 @@ fn network(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Exchan
 async fn send(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
-) -> Result<(http::StatusCode, Bytes), ExchangeError> {
+) -> Result<Response<Incoming>, ExchangeError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(network)?;
     // Ends with the sender; an error shows in the answer as well.
     tokio::spawn(connection);
-    let response = sender.send_request(request).await.map_err(network)?;
-    let status = response.status();
-    let body = response.into_body().collect().await.map_err(network)?.to_bytes();
-    Ok((status, body))
+    sender.send_request(request).await.map_err(network)
 }

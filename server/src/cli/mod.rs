@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable.
 
+mod backtest;
 mod config;
 mod demo;
 mod import;
@@ -7,6 +8,7 @@ mod progress;
 mod reanalyze;
 mod remote;
 mod serve;
+mod table;
 mod token;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -42,6 +44,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Compute readings of a run again, with other windows
     Reanalyze(reanalyze::ReanalyzeArgs),
+    /// Ask what rules would have said of recorded runs
+    Backtest(backtest::BacktestArgs),
     /// Make, list and revoke tokens, in the data directory or through a running server
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -91,6 +95,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Reanalyze(args) => reanalyze::run(&args),
+        Command::Backtest(args) => backtest::run(&args),
         Command::Token(command) => token::run(&command),
         Command::Config(command) => config::run(&command),
     };

@@ -142,9 +142,11 @@ fn event_input(event: &EventRow) -> EventInput<'_> {
     EventInput {
         event_type: &event.event_type,
         group: event.group.as_deref(),
-        stream: event.kind.zip(event.window),
+        kind: event.kind,
+        window: event.window,
         from: event.from.as_deref(),
         to: event.to.as_deref(),
+        at_us: event.at_us,
     }
 }
 
