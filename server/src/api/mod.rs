@@ -49,6 +49,7 @@ use tokio::sync::Semaphore;
 use tower_http::cors::CorsLayer;
 
 pub use openapi::openapi_json;
+pub(crate) use time::Time;
 pub use tokens::token_json;
 
 use crate::state::AppState;

@@ -17,6 +17,8 @@ use tokio::{
 pub(super) struct News {
     /// What is known of it has to be read from the store again.
     pub(super) reload: bool,
+    /// Whether it is over, where a commit said so.
+    pub(super) is_over: Option<bool>,
     /// The last step of its newest segment.
     pub(super) last_step: Option<u64>,
     /// The last event.
@@ -28,6 +30,7 @@ pub(super) struct News {
 impl News {
     fn add(&mut self, later: Self) {
         self.reload |= later.reload;
+        self.is_over = later.is_over.or(self.is_over);
         self.last_step = later.last_step.or(self.last_step);
         self.event_id = later.event_id.max(self.event_id);
         self.live_to_step = later.live_to_step.or(self.live_to_step.take());

@@ -1,0 +1,411 @@
+//! A run under watch: all that is kept of it in memory, and how it is read from the store.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use gradwatch_rules::evaluator::{ActiveRule, MachineState, RunEvaluator};
+use gradwatch_store::{
+    Alert, AlertCommit, AlertCursor, AlertLane, AlertMoment, Event, EventQuery, Run, RunId, RunState, Segment, Store,
+    StoreError,
+};
+use tokio::time::Instant;
+
+use super::{
+    facts,
+    input::Chunk,
+    lane::{self, AtTheEnd, Interrupted, Lane},
+    line::{Line, Place},
+    queue::News,
+    record::{Open, Unsaved},
+    refill,
+    rewind::Rewind,
+};
+use crate::{alerts::RuleSet, metrics::Metrics, pipeline::Pipeline};
+
+/// Events read at once.
+const EVENTS: usize = 1_000;
+/// How often two looks at a run may disagree before it is tried again later.
+const LOOKS: usize = 20;
+
+/// What is said of a run and its rules in an alert.
+pub(super) struct About {
+    pub(super) run_id: RunId,
+    pub(super) run_name: String,
+    pub(super) project: String,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) rules: Arc<RuleSet>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) public_url: Option<String>,
+    /// When it is evaluated.
+    pub(super) now_us: i64,
+}
+
+/// What a run is read with.
+pub(super) struct Reader<'a> {
+    pub(super) store: &'a dyn Store,
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) metrics: &'a Metrics,
+    pub(super) line: &'a Line,
+}
+
+impl Reader<'_> {
+    /// Events of the live line behind one and up to another, oldest first, and the last that was looked at. `until`: only
+    /// up to the first of a step behind this place.
+    pub(super) async fn events_behind(
+        &self,
+        run_id: RunId,
+        types: &[String],
+        (after, through): (u64, u64),
+        until: Option<Place>,
+    ) -> Result<(Vec<Event>, u64), StoreError> {
+        let (mut found, mut seen) = (Vec::new(), after);
+        let last = until.map(|place| self.line.rank(place));
+        loop {
+            let page = self.store.events(&query(run_id, types, seen, None)).await?;
+            for event in page.items {
+                let place = event.row.step.map(|step| (event.row.segment, step));
+                let is_live = place.map_or(self.line.holds((event.row.segment, 0)), |place| self.line.holds(place));
+                let is_behind =
+                    is_live && last.zip(place).is_some_and(|(last, place)| self.line.rank(place) > last);
+                if event.event_id > through || is_behind {
+                    return Ok((found, seen));
+                }
+                seen = event.event_id;
+                if is_live {
+                    found.push(event);
+                }
+            }
+            if !page.more {
+                return Ok((found, seen));
+            }
+        }
+    }
+
+    /// The events of the steps of a chunk.
+    pub(super) async fn events_of_steps(
+        &self,
+        run_id: RunId,
+        types: &[String],
+        chunk: &Chunk,
+    ) -> Result<Vec<Event>, StoreError> {
+        let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else { return Ok(Vec::new()) };
+        let ranges = self.line.between(self.line.before(first), last);
+        let (mut found, mut after) = (Vec::new(), 0);
+        loop {
+            let page = self.store.events(&query(run_id, types, after, Some(ranges.clone()))).await?;
+            after = page.items.last().map_or(after, |event| event.event_id);
+            found.extend(page.items);
+            if !page.more {
+                return Ok(found);
+            }
+        }
+    }
+}
+
+fn query(
+    run_id: RunId,
+    types: &[String],
+    after: u64,
+    ranges: Option<Vec<gradwatch_store::lineage::SegmentRange>>,
+) -> EventQuery {
+    EventQuery {
+        run_id: Some(run_id),
+        project: None,
+        types: types.to_vec(),
+        group: None,
+        ranges,
+        after: Some(after),
+        newest_first: false,
+        limit: EVENTS,
+    }
+}
+
+/// How far a run is recorded.
+///
+/// Invariant: the steps up to `at` and the events up to `event_id` were recorded by the same commits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Frontier {
+    at: Option<Place>,
+    event_id: u64,
+}
+
+/// A run that rules have something to say about, or that has open alerts.
+pub(super) struct WatchedRun {
+    about: About,
+    line: Line,
+    frontier: Frontier,
+    lanes: Vec<Lane>,
+    state: RunState,
+    revision: (u64, u64),
+    /// When the server last heard of it, as of when it was read.
+    last_seen_us: i64,
+}
+
+/// What a look at a run came to.
+pub(super) struct Passed {
+    pub(super) commits: Vec<AlertCommit>,
+    /// There are more steps.
+    pub(super) more: bool,
+}
+
+impl WatchedRun {
+    /// Reads all of it from the store; none when there is nothing to watch.
+    pub(super) async fn load(
+        store: &dyn Store,
+        run_id: RunId,
+        lanes: &[(AlertLane, Arc<Vec<ActiveRule>>)],
+        mut about: About,
+    ) -> Result<Option<Self>, Interrupted> {
+        if lanes.iter().all(|(_, rules)| rules.is_empty()) && store.open_alerts(run_id).await?.is_empty() {
+            return Ok(None);
+        }
+        let Some((run, segments, frontier)) = look(store, run_id).await? else { return Ok(None) };
+        let facts = facts::of(&run, &segments);
+        let line = Line::new(&segments);
+        about.run_name = run.name;
+        about.project = run.project;
+        about.labels = run.labels;
+        let mut cursors = store.alert_cursors(run_id).await?;
+        let (steps, layers): (Vec<Alert>, Vec<Alert>) =
+            store.open_alerts(run_id).await?.into_iter().partition(|alert| alert.lane == AlertLane::Steps);
+        let mut alerts = BTreeMap::from([(AlertLane::Steps, steps), (AlertLane::Layers, layers)]);
+        let mut watched = Self {
+            about,
+            line,
+            frontier,
+            lanes: Vec::new(),
+            state: run.state,
+            revision: run.revision,
+            last_seen_us: run.last_seen_us,
+        };
+        for (lane, rules) in lanes {
+            let evaluator = RunEvaluator::new(Arc::clone(rules), &facts);
+            let alerts = alerts.remove(lane).unwrap_or_default();
+            if evaluator.is_none() && alerts.is_empty() {
+                continue;
+            }
+            let cursor = cursors.iter().position(|cursor| cursor.lane == *lane).map(|at| cursors.swap_remove(at));
+            let fresh = AlertCursor { lane: *lane, at: None, event_id: 0, number: 0, run_revision: (0, 0) };
+            let taken = rules.iter().filter(|rule| facts::takes(&rule.rule.definition.select, &facts));
+            let active_from_us = taken.map(|rule| rule.active_from_us).min().unwrap_or(i64::MAX);
+            let lane = Lane {
+                lane: *lane,
+                rules: Arc::clone(rules),
+                evaluator,
+                cursor: cursor.unwrap_or(fresh),
+                open: BTreeMap::new(),
+                rewind: None,
+                unsaved: Unsaved::default(),
+                events_pending: true,
+                event_types: lane::event_types(rules),
+                finished: false,
+                saved_at: Instant::now(),
+            };
+            watched.begin(store, lane, alerts, active_from_us).await?;
+        }
+        Ok((!watched.lanes.is_empty()).then_some(watched))
+    }
+
+    /// Brings a lane to where it was evaluated last.
+    async fn begin(
+        &mut self,
+        store: &dyn Store,
+        mut lane: Lane,
+        alerts: Vec<Alert>,
+        active_from_us: i64,
+    ) -> Result<(), Interrupted> {
+        let run_id = self.about.run_id;
+        let (open, ended) = lane::by_machine(&lane.rules, alerts);
+        for alert in ended {
+            let known = self.about.rules.rules.iter().any(|rule| rule.rule_id == alert.rule_id);
+            self.end(&mut lane, alert, if known { "rule_changed" } else { "rule_removed" });
+        }
+        let went_back = lane.cursor.at.is_some_and(|place| !self.line.holds(place));
+        // Nothing is said of steps that came before all rules: a long history need not be evaluated.
+        let skip = |after: Option<Place>, through: Option<Place>| {
+            let line = self.line.clone();
+            async move {
+                let Some(through) = through else { return Ok::<_, StoreError>(after) };
+                Ok(refill::last_before(store, run_id, &line, (after, through), active_from_us).await?.or(after))
+            }
+        };
+        if let Some(place) = lane.cursor.at.filter(|_| went_back) {
+            let until = self.line.parted(place);
+            let from = skip(None, until).await?;
+            self.refill(store, &mut lane, from).await?;
+            lane.rewind = Some(Rewind::new(from, until, open));
+        } else {
+            if open.is_empty() {
+                lane.cursor.at = skip(lane.cursor.at, self.frontier.at).await?;
+            }
+            let at = lane.cursor.at;
+            self.refill(store, &mut lane, at).await?;
+            for ((rule, group), open) in open {
+                let state = MachineState { bytes: open.alert.machine.clone() };
+                let evaluator = lane.evaluator.as_mut();
+                if evaluator.is_some_and(|evaluator| evaluator.restore(rule, &group, &state)) {
+                    lane.open.insert((rule, group), open);
+                } else {
+                    self.end(&mut lane, open.alert, "not_selected");
+                }
+            }
+        }
+        self.lanes.push(lane);
+        Ok(())
+    }
+
+    async fn refill(&self, store: &dyn Store, lane: &mut Lane, at: Option<Place>) -> Result<(), StoreError> {
+        match (at, &mut lane.evaluator) {
+            (Some(at), Some(evaluator)) => {
+                refill::refill(store, self.about.run_id, &self.line, at, evaluator).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends an alert whose rule looks for something else now.
+    fn end(&self, lane: &mut Lane, alert: Alert, reason: &str) {
+        let (segment, step) = lane.cursor.at.unwrap_or((alert.pending.segment, alert.pending.step));
+        let moment = AlertMoment { segment, step, at_us: self.about.now_us };
+        lane.end(Open { alert, stored: true }, &self.about, moment, reason);
+    }
+
+    /// Takes in what was heard of it. False: it has to be read again.
+    ///
+    /// Invariant: nothing is evaluated that was not on the live line when it was committed. A commit says which line that
+    /// was; when it is another than the one that was read, the run is read again.
+    pub(super) fn hear(&mut self, news: &News) -> bool {
+        if news.reload || news.live_to_step.as_ref().is_some_and(|live| !self.line.is(live)) {
+            return false;
+        }
+        if let (Some(step), Some(segment)) = (news.last_step, self.line.newest()) {
+            let place = (segment, step);
+            let is_news = self.frontier.at.is_none_or(|at| self.line.rank(at) < self.line.rank(place));
+            self.frontier.at = if is_news { Some(place) } else { self.frontier.at };
+        }
+        if let Some(event_id) = news.event_id.filter(|event_id| *event_id > self.frontier.event_id) {
+            self.frontier.event_id = event_id;
+            self.lanes.iter_mut().for_each(|lane| lane.events_pending = true);
+        }
+        true
+    }
+
+    /// Evaluates what is new, at most one portion of it.
+    pub(super) async fn pass(
+        &mut self,
+        (store, pipeline): (&dyn Store, &Pipeline),
+        rules: &Arc<RuleSet>,
+        now_us: i64,
+        tick: bool,
+    ) -> Result<Passed, Interrupted> {
+        self.about.now_us = now_us;
+        self.about.rules = Arc::clone(rules);
+        let metrics = Arc::clone(&self.about.metrics);
+        let reader = Reader { store, pipeline, metrics: &metrics, line: &self.line };
+        let mut passed = Passed { commits: Vec::new(), more: false };
+        for lane in &mut self.lanes {
+            let mut through = self.frontier.at;
+            let mut all = true;
+            if lane.lane == AlertLane::Layers {
+                (through, all) = before_pending(store, self.about.run_id, &self.line, through).await?;
+                lane.events_pending = true;
+            }
+            let end = match (self.state.is_over() && all, tick) {
+                // Silence ends with the word of the end, however late it is looked at.
+                (true, _) => AtTheEnd::Finish(self.last_seen_us.min(now_us)),
+                (false, true) => AtTheEnd::Tick(now_us),
+                (false, false) => AtTheEnd::Wait,
+            };
+            let more = lane.pass(&reader, &self.about, (through, self.frontier.event_id), end).await?;
+            passed.more |= more;
+            let is_over = self.state.is_over() && !more;
+            passed.commits.extend(lane.commit(self.revision, &self.about, is_over));
+        }
+        Ok(passed)
+    }
+
+    /// What the last [`Self::pass`] wanted committed is in the store.
+    pub(super) fn landed(&mut self, lane: AlertLane) {
+        let revision = self.revision;
+        self.lanes.iter_mut().filter(|it| it.lane == lane).for_each(|lane| lane.landed(revision));
+    }
+
+    /// There is nothing more to say of it.
+    pub(super) fn is_done(&self) -> bool {
+        let idle = |lane: &Lane| lane.rewind.is_none() && lane.unsaved.is_empty() && lane.open.is_empty();
+        let without_rules = self.lanes.iter().all(|lane| lane.evaluator.is_none() && idle(lane));
+        let over = self.state.is_over() && self.lanes.iter().all(|lane| (lane.finished || lane.evaluator.is_none()) && idle(lane));
+        without_rules || over
+    }
+
+    /// Time alone can make it fire.
+    pub(super) fn waits_for_silence(&self) -> bool {
+        !self.state.is_over() && self.lanes.iter().any(Lane::waits_for_silence)
+    }
+
+    /// Alerts that fire.
+    pub(super) fn firing(&self) -> usize {
+        self.lanes.iter().map(Lane::firing).sum()
+    }
+
+    /// A cursor has moved, and was not saved for a while.
+    pub(super) fn wants_saving(&self) -> bool {
+        self.lanes.iter().any(Lane::wants_saving)
+    }
+
+    /// Nothing is expected of it, so that it need not be kept in memory: it crashed, and no rule waits for more silence.
+    pub(super) fn can_rest(&self) -> bool {
+        let at_rest = |lane: &Lane| lane.rewind.is_none() && lane.unsaved.is_empty() && lane.unsaved.steps == 0;
+        self.state == RunState::Crashed && !self.waits_for_silence() && self.lanes.iter().all(at_rest)
+    }
+}
+
+/// Reads a run, its segments, and how far it is recorded. None: it is gone.
+async fn look(
+    store: &dyn Store,
+    run_id: RunId,
+) -> Result<Option<(Run, Vec<Segment>, Frontier)>, StoreError> {
+    let newest = async || -> Result<u64, StoreError> {
+        let query = EventQuery { after: None, newest_first: true, limit: 1, ..query(run_id, &[], 0, None) };
+        Ok(store.events(&query).await?.items.first().map_or(0, |event| event.event_id))
+    };
+    let mut event_id = newest().await?;
+    for _ in 0..LOOKS {
+        let run = match store.run(run_id).await {
+            Ok(run) => run,
+            Err(StoreError::UnknownRun(_) | StoreError::RunDeleting(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let segments = store.segments(run_id).await?;
+        // No event was recorded while the segments were read: what is known of both belongs together.
+        let now = newest().await?;
+        if now == event_id {
+            let at = Line::new(&segments).end(&segments);
+            return Ok(Some((run, segments, Frontier { at, event_id })));
+        }
+        event_id = now;
+    }
+    Err(StoreError::Unavailable(format!("run {run_id} changes faster than it can be read")))
+}
+
+/// How far readings of layers are complete: up to the step before the first snapshot of the live line that is still to be
+/// read. And whether none is.
+///
+/// Invariant: a snapshot waits from the commit of its step to that of its reading. So asked behind the steps, and before
+/// the readings are read, it either still waits or its reading is there.
+async fn before_pending(
+    store: &dyn Store,
+    run_id: RunId,
+    line: &Line,
+    through: Option<Place>,
+) -> Result<(Option<Place>, bool), StoreError> {
+    let pending = store.pending_snapshots(run_id).await?;
+    let places = pending.into_iter().map(|(key, _)| (key.segment, key.step)).filter(|place| line.holds(*place));
+    let first = places.min_by_key(|place| line.rank(*place));
+    let Some(first) = first else { return Ok((through, true)) };
+    let before = line.before(first);
+    let bounded = match (before, through) {
+        (Some(before), Some(through)) if line.rank(before) > line.rank(through) => Some(through),
+        _ => before,
+    };
+    Ok((bounded, false))
+}
