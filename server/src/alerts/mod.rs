@@ -11,7 +11,6 @@ mod backtest;
 mod book;
 mod delivery;
 mod evaluation;
-mod inputs;
 mod notice;
 
 use std::{sync::Arc, time::Duration};

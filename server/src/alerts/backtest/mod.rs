@@ -10,6 +10,7 @@
 //! > **Invariant: bounded.** So many runs and rules, so many backtests at once, and of each run only a piece in memory. It ends
 //! > with whoever asked for it: nothing of it goes on by itself.
 
+mod line_reader;
 mod outcome;
 mod replay;
 mod report;

@@ -9,14 +9,15 @@ use gradwatch_rules::{
     backtest::Firings,
     evaluator::{ActiveRule, Change, Phase, RunEvaluator, RunFacts},
 };
-use gradwatch_store::{Run, Store, StoreError, lineage};
+use gradwatch_store::{Run, Store, StoreError};
 
 use super::{
+    line_reader::{LineReader, Piece},
     outcome::{RunOutcome, Truth},
     truth::Evidence,
 };
 use crate::{
-    alerts::inputs::{Chunk, LineReader, facts_of},
+    alerts::evaluation::{event_types, facts},
     clock,
     error::Error,
     pipeline::Pipeline,
@@ -46,17 +47,17 @@ impl Replay {
 
     async fn read(&self, run: Run) -> Result<RunOutcome, Stopped> {
         let segments = self.store.segments(run.run_id).await?;
-        let facts = facts_of(&run, &segments);
+        let facts = facts::of(&run, &segments);
         let mut tally = Tally::new(&self.rules, self.has_truth, &facts);
         if let Some(evaluator) = RunEvaluator::new(Arc::clone(&self.rules), &facts) {
             let inputs = evaluator.inputs().clone();
             let evidence = self.rules.last().filter(|_| self.has_truth);
             let evidence = evidence.map(|truth| Evidence::new(truth, &facts, &inputs));
             let mut work = Work { evaluator, evidence, tally, changes: Vec::new() };
-            let mut line = LineReader::new(run.run_id, inputs, lineage::live(&segments, 0, u64::MAX));
-            while let Some(chunk) = line.next(&*self.store).await? {
-                self.steps.fetch_add(chunk.steps() as u64, Ordering::Relaxed);
-                work = self.pipeline.in_background(move || work.take(&chunk)).await.map_err(Stopped::Failed)?;
+            let mut line = LineReader::new(run.run_id, inputs, event_types(&self.rules), &segments);
+            while let Some(piece) = line.next(&*self.store).await? {
+                self.steps.fetch_add(piece.chunk.len() as u64, Ordering::Relaxed);
+                work = self.pipeline.in_background(move || work.take(&piece)).await.map_err(Stopped::Failed)?;
             }
             // A run that is over says nothing more; the silence of another one goes on.
             let end_us = if run.state.is_over() { run.last_seen_us } else { clock::now_us() };
@@ -88,17 +89,16 @@ struct Work {
 }
 
 impl Work {
-    fn take(mut self, chunk: &Chunk) -> Self {
+    fn take(mut self, piece: &Piece) -> Self {
         if let Some(evidence) = &mut self.evidence {
-            evidence.look(chunk);
+            evidence.look(&piece.chunk);
         }
-        chunk.feed(&mut self.evaluator, &mut self.changes);
+        piece.chunk.advance(piece.after, &mut self.evaluator, &mut self.changes);
         self.tally.count(&mut self.changes);
         self
     }
 
     fn end(mut self, end_us: i64) -> Tally {
-        self.evaluator.tick(end_us, &mut self.changes);
         self.evaluator.finish(end_us, &mut self.changes);
         self.tally.count(&mut self.changes);
         if self.evidence.is_some_and(|evidence| evidence.is_there) && self.tally.truth == Truth::Unknown {

@@ -7,7 +7,7 @@ use gradwatch_rules::{
     language::Condition,
 };
 
-use crate::alerts::inputs::Chunk;
+use crate::alerts::evaluation::input::Chunk;
 
 /// What a truth looks at, in the values of a step.
 #[derive(Debug)]
@@ -31,10 +31,8 @@ impl Evidence {
     }
 
     pub(super) fn look(&mut self, chunk: &Chunk) {
-        if self.is_there || self.columns.is_empty() {
-            return;
-        }
-        chunk.for_each(|step| self.is_there |= self.columns.iter().any(|at| step.values[*at].is_some()));
+        self.is_there =
+            self.is_there || chunk.values().any(|values| self.columns.iter().any(|at| values[*at].is_some()));
     }
 }
 

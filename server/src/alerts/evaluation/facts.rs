@@ -1,6 +1,6 @@
 //! What selectors look at.
 
-use gradwatch_rules::{evaluator::RunFacts, Selector};
+use gradwatch_rules::{Selector, evaluator::RunFacts};
 use gradwatch_store::{LayerKey, Run, Segment, StreamKey, lineage};
 
 /// Of a run with all its segments. Where they differ, the newest says how often a stream comes.

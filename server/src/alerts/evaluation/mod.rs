@@ -11,10 +11,10 @@
 //! > **Invariant: one run cannot stop another.** One portion of a run is evaluated at a time; a run on which the evaluator
 //! > panics, or which the store refuses, is given up for a while.
 
-mod facts;
-mod input;
+pub(super) mod facts;
+pub(super) mod input;
 mod lane;
-mod line;
+pub(super) mod line;
 mod listen;
 mod queue;
 mod record;
@@ -37,12 +37,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::queue::Queue;
 use self::{
     lane::Interrupted,
     queue::News,
     watched::{About, Passed, WatchedRun},
 };
+pub(super) use self::{lane::event_types, queue::Queue};
 use super::{RuleBook, RuleSet};
 use crate::{
     clock,

@@ -112,7 +112,11 @@ impl Lane {
 
     /// Tells receivers that an alert fires or has ended.
     fn tell(&mut self, alert: &Alert, about: &About, moment: AlertMoment) {
-        let counter = if alert.state == AlertState::Firing { &about.metrics.alerts_fired } else { &about.metrics.alerts_resolved };
+        let counter = if alert.state == AlertState::Firing {
+            &about.metrics.alerts_fired
+        } else {
+            &about.metrics.alerts_resolved
+        };
         counter.inc();
         let notice = Notice::new(alert, &about.run_name, about.public_url.as_deref());
         let content = serde_json::to_value(&notice).unwrap_or(Value::Null);

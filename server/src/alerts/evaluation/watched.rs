@@ -64,8 +64,7 @@ impl Reader<'_> {
             for event in page.items {
                 let place = event.row.step.map(|step| (event.row.segment, step));
                 let is_live = place.map_or(self.line.holds((event.row.segment, 0)), |place| self.line.holds(place));
-                let is_behind =
-                    is_live && last.zip(place).is_some_and(|(last, place)| self.line.rank(place) > last);
+                let is_behind = is_live && last.zip(place).is_some_and(|(last, place)| self.line.rank(place) > last);
                 if event.event_id > through || is_behind {
                     return Ok((found, seen));
                 }
@@ -255,9 +254,7 @@ impl WatchedRun {
 
     async fn refill(&self, store: &dyn Store, lane: &mut Lane, at: Option<Place>) -> Result<(), StoreError> {
         match (at, &mut lane.evaluator) {
-            (Some(at), Some(evaluator)) => {
-                refill::refill(store, self.about.run_id, &self.line, at, evaluator).await
-            }
+            (Some(at), Some(evaluator)) => refill::refill(store, self.about.run_id, &self.line, at, evaluator).await,
             _ => Ok(()),
         }
     }
@@ -333,7 +330,8 @@ impl WatchedRun {
     pub(super) fn is_done(&self) -> bool {
         let idle = |lane: &Lane| lane.rewind.is_none() && lane.unsaved.is_empty() && lane.open.is_empty();
         let without_rules = self.lanes.iter().all(|lane| lane.evaluator.is_none() && idle(lane));
-        let over = self.state.is_over() && self.lanes.iter().all(|lane| (lane.finished || lane.evaluator.is_none()) && idle(lane));
+        let over = self.state.is_over()
+            && self.lanes.iter().all(|lane| (lane.finished || lane.evaluator.is_none()) && idle(lane));
         without_rules || over
     }
 
@@ -360,10 +358,7 @@ impl WatchedRun {
 }
 
 /// Reads a run, its segments, and how far it is recorded. None: it is gone.
-async fn look(
-    store: &dyn Store,
-    run_id: RunId,
-) -> Result<Option<(Run, Vec<Segment>, Frontier)>, StoreError> {
+async fn look(store: &dyn Store, run_id: RunId) -> Result<Option<(Run, Vec<Segment>, Frontier)>, StoreError> {
     let newest = async || -> Result<u64, StoreError> {
         let query = EventQuery { after: None, newest_first: true, limit: 1, ..query(run_id, &[], 0, None) };
         Ok(store.events(&query).await?.items.first().map_or(0, |event| event.event_id))
