@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use gradwatch_store::Kind;
 use serde::{Deserialize, Serialize};
 
+use crate::Hold;
+
 /// A rule: a condition on some runs, and whom to tell when it holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,26 +87,5 @@ impl Severity {
             Self::Warning => "warning",
             Self::Critical => "critical",
         }
-    }
-}
-
-/// A stretch of consecutive readings, or of time on the server's clock. Written as a number, or as a text such as `10m`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// So many evaluations one after the other.
-    Readings(u32),
-    /// So many microseconds between the first and the last, by when the server received their steps.
-    Microseconds(i64),
-}
-
-impl Serialize for Hold {
-    fn serialize<S: serde::Serializer>(&self, _serializer: S) -> Result<S::Ok, S::Error> {
-        unimplemented!()
-    }
-}
-
-impl<'de> Deserialize<'de> for Hold {
-    fn deserialize<D: serde::Deserializer<'de>>(_deserializer: D) -> Result<Self, D::Error> {
-        unimplemented!()
     }
 }

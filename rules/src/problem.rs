@@ -13,6 +13,20 @@ pub struct Position {
     pub column: usize,
 }
 
+impl Position {
+    /// The place of a byte of a text. A byte behind the end is the end.
+    #[must_use]
+    pub fn in_text(text: &str, at: usize) -> Self {
+        let before = &text.as_bytes()[..at.min(text.len())];
+        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        let is_start = |byte: &&u8| **byte & 0xC0 != 0x80;
+        Self {
+            line: 1 + before.iter().filter(|byte| **byte == b'\n').count(),
+            column: 1 + before[line_start..].iter().filter(is_start).count(),
+        }
+    }
+}
+
 /// Why a rule or a file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 pub struct Problem {

@@ -4,35 +4,29 @@ use serde::{Deserialize, Serialize};
 
 /// Somebody who is told of alerts. There is no e-mail by choice: Alertmanager, or whatever takes a webhook, sends it better.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "WrittenReceiver")]
 pub struct ReceiverDefinition {
     /// Unique among all receivers. Letters, digits, `_`, `-` and `.`, at most 100.
     pub name: String,
     /// How it is told.
     #[serde(flatten)]
     pub kind: ReceiverKind,
-    /// What alerts of one message have in common.
-    #[serde(default = "default_group_by")]
+    /// What alerts of one message have in common. Default: the rule.
     pub group_by: Vec<GroupBy>,
-    /// Seconds that the first alert of a message waits for others. Default 5.
-    #[serde(default = "default_group_wait_s")]
+    /// Seconds that the first alert of a message waits for others, 0 to 3600. Default 5.
     pub group_wait_s: u32,
     /// Whether the end of an alert is told. Default true.
-    #[serde(default = "default_true")]
     pub send_resolved: bool,
-    /// Requests at the same time. Default 4.
-    #[serde(default = "default_max_concurrency")]
+    /// Requests at the same time, 1 to 32. Default 4.
     pub max_concurrency: u32,
-    /// Requests a minute. Default 60.
-    #[serde(default = "default_max_per_minute")]
+    /// Requests a minute, 1 to 6000. Default 60.
     pub max_per_minute: u32,
-    /// Seconds that a whole request may take. Default 10.
-    #[serde(default = "default_timeout_s")]
+    /// Seconds that a whole request may take, 1 to 60. Default 10.
     pub timeout_s: u32,
 }
 
 /// How a receiver is told.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReceiverKind {
     /// A signed JSON document by POST (Standard Webhooks).
@@ -77,6 +71,80 @@ pub enum GroupBy {
     Project,
     /// The run.
     Run,
+}
+
+/// A receiver as it is written: a key for each kind, of which there has to be one. (serde cannot refuse unknown keys beside a
+/// flattened enum.)
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenReceiver {
+    name: String,
+    webhook: Option<WrittenWebhook>,
+    slack: Option<WrittenSlack>,
+    alertmanager: Option<WrittenAlertmanager>,
+    #[serde(default = "default_group_by")]
+    group_by: Vec<GroupBy>,
+    #[serde(default = "default_group_wait_s")]
+    group_wait_s: u32,
+    #[serde(default = "default_true")]
+    send_resolved: bool,
+    #[serde(default = "default_max_concurrency")]
+    max_concurrency: u32,
+    #[serde(default = "default_max_per_minute")]
+    max_per_minute: u32,
+    #[serde(default = "default_timeout_s")]
+    timeout_s: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenWebhook {
+    url: String,
+    #[serde(default)]
+    secrets: Vec<String>,
+    secrets_env: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenSlack {
+    url: Option<String>,
+    url_env: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenAlertmanager {
+    url: String,
+    bearer_env: Option<String>,
+}
+
+impl TryFrom<WrittenReceiver> for ReceiverDefinition {
+    type Error = &'static str;
+
+    fn try_from(written: WrittenReceiver) -> Result<Self, Self::Error> {
+        let kind = match (written.webhook, written.slack, written.alertmanager) {
+            (Some(WrittenWebhook { url, secrets, secrets_env }), None, None) => {
+                ReceiverKind::Webhook { url, secrets, secrets_env }
+            }
+            (None, Some(WrittenSlack { url, url_env }), None) => ReceiverKind::Slack { url, url_env },
+            (None, None, Some(WrittenAlertmanager { url, bearer_env })) => {
+                ReceiverKind::Alertmanager { url, bearer_env }
+            }
+            (None, None, None) => return Err("needs one of webhook, slack and alertmanager"),
+            _ => return Err("has more than one of webhook, slack and alertmanager; write a receiver for each"),
+        };
+        Ok(Self {
+            name: written.name,
+            kind,
+            group_by: written.group_by,
+            group_wait_s: written.group_wait_s,
+            send_resolved: written.send_resolved,
+            max_concurrency: written.max_concurrency,
+            max_per_minute: written.max_per_minute,
+            timeout_s: written.timeout_s,
+        })
+    }
 }
 
 fn default_group_by() -> Vec<GroupBy> {

@@ -173,3 +173,18 @@ pub enum Function {
     /// newest − the one before (n = 2).
     Delta,
 }
+
+impl Comparison {
+    /// Whether `left` and `right` compare so.
+    #[must_use]
+    pub fn holds(self, left: f64, right: f64) -> bool {
+        match self {
+            Self::Less => left < right,
+            Self::LessOrEqual => left <= right,
+            Self::Greater => left > right,
+            Self::GreaterOrEqual => left >= right,
+            Self::Equal => left == right,
+            Self::NotEqual => left != right,
+        }
+    }
+}

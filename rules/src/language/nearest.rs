@@ -1,0 +1,41 @@
+//! What a misspelt word may have meant.
+
+use super::token::shown;
+
+/// The candidate nearest to `word`, when it is near; or the one that is `word` behind its first dot.
+pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    // Far longer than any name: nothing is near.
+    if word.len() > 100 {
+        return None;
+    }
+    let near = candidates.into_iter().filter_map(|candidate| {
+        let is_short = candidate.split_once('.').is_some_and(|(_, short)| short == word);
+        let distance = if is_short { 0 } else { distance(word, candidate) };
+        (distance <= (candidate.len() / 3).clamp(1, 4)).then_some((distance, candidate))
+    });
+    near.min().map(|(_, candidate)| candidate)
+}
+
+/// `; did you mean ...?`, or what there is.
+pub(super) fn did_you_mean<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>, otherwise: &str) -> String {
+    match nearest(word, candidates) {
+        Some(candidate) => format!("; did you mean `{}`?", shown(candidate)),
+        None => format!("; {otherwise}"),
+    }
+}
+
+/// Levenshtein distance, in characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
