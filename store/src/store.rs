@@ -376,7 +376,8 @@ pub trait Store: Send + Sync + 'static {
     /// landed; one does not, whole, when its cursor is not where it says, or its run is gone.
     ///
     /// # Errors
-    /// `Data` when a lane of a run comes twice, or a cursor does not count on. After `Unavailable` the outcome is unknown: read the cursors.
+    /// `Data` when a lane of a run comes twice, a cursor does not count on, or an alert is of another run or lane than its
+    /// commit. After `Unavailable` the outcome is unknown: read the cursors.
     async fn commit_alerts(&self, commits: &[AlertCommit]) -> Result<Vec<bool>, StoreError>;
 
     /// A page of alerts, newest first; none of runs that are being deleted.

@@ -261,7 +261,7 @@ impl<B: Backend> Store for B {
     }
 
     async fn open_alerts(&self, run_id: RunId) -> Result<Vec<Alert>, StoreError> {
-        alerts::alerts::open_alerts(self, run_id).await
+        alerts::alert::open_alerts(self, run_id).await
     }
 
     async fn runs_to_evaluate(&self, since_us: i64) -> Result<Vec<RunId>, StoreError> {
@@ -273,11 +273,11 @@ impl<B: Backend> Store for B {
     }
 
     async fn alerts(&self, query: &AlertQuery) -> Result<Page<Alert>, StoreError> {
-        alerts::alerts::alerts(self, query).await
+        alerts::alert::alerts(self, query).await
     }
 
     async fn alert(&self, alert_id: Uuid) -> Result<Option<Alert>, StoreError> {
-        alerts::alerts::find(self, alert_id).await
+        alerts::alert::find(self, alert_id).await
     }
 
     async fn notifications(&self, limit: usize) -> Result<Vec<Notification>, StoreError> {

@@ -1,5 +1,10 @@
 //! What every store must do. Each backend runs the same cases; a case gets an empty store.
 
+mod alert_commits;
+mod alert_fixture;
+mod alert_messages;
+mod alert_rules;
+mod alert_values;
 mod analyses;
 mod attempts;
 mod commits;
@@ -99,6 +104,29 @@ macro_rules! suite {
                 analyses::a_refused_commit_leaves_nothing,
                 analyses::a_deleted_analysis_takes_its_readings_only,
                 analyses::a_run_takes_its_analyses_with_it,
+                alert_rules::rules_come_back_as_they_were,
+                alert_rules::receivers_come_back_as_they_were,
+                alert_rules::a_receiver_takes_with_it_what_it_was_to_be_told,
+                alert_rules::a_file_is_replaced_as_a_whole,
+                alert_rules::silences_come_back_as_they_were,
+                alert_commits::an_evaluation_comes_back_as_it_was,
+                alert_commits::an_evaluation_lands_once_and_whole,
+                alert_commits::one_alert_of_a_rule_run_and_group_is_open,
+                alert_commits::of_concurrent_evaluations_one_lands,
+                alert_commits::evaluating_and_recording_go_on_together,
+                alert_commits::many_rows_are_whole,
+                alert_commits::alerts_are_filtered_and_paged,
+                alert_commits::runs_to_evaluate_are_found,
+                alert_commits::a_deleted_run_takes_its_alerts_with_it,
+                alert_messages::a_message_is_sealed_once,
+                alert_messages::messages_of_a_key_are_taken_in_order,
+                alert_messages::concurrent_claims_are_apart,
+                alert_messages::what_was_attempted_is_shown,
+                alert_messages::a_message_is_sent_again,
+                alert_messages::what_is_over_is_deleted,
+                alert_values::metrics_of_a_stream,
+                alert_values::scalars_of_steps_over_a_rewind,
+                alert_values::fields_of_layers,
                 tokens::tokens_come_back_as_they_were,
                 tokens::a_hash_and_an_id_are_taken_once,
                 tokens::a_token_is_revoked_once,

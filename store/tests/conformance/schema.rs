@@ -2,9 +2,13 @@
 //! versions wrote is read.
 
 use gradwatch_spectral::layers::{FieldType, LayerInstrument};
+use gradwatch_store::{AlertCommit, AlertState, StepQuery};
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
-use crate::fixture::{AnyStore, open, run_id, spec, take};
+use crate::{
+    alert_fixture::{alert, commit, land},
+    fixture::{AnyStore, Random, exactly, mark, open, owned, reading, run_id, spec, step, take, whole},
+};
 
 /// Name and type of a column.
 type Column = (String, String);
@@ -96,4 +100,72 @@ async fn specs_of_before_layers_are_read_in_postgres() {
     let update = sqlx::query("UPDATE segments SET spec = $1").bind(without_layers());
     assert_eq!(update.execute(&mut connection).await.unwrap().rows_affected(), 1);
     a_spec_without_layers_has_none(store).await;
+}
+
+/// What the newest migration made, taken away again.
+const WITHOUT_ALERTS: [&str; 8] = [
+    "DROP TABLE alert_rules",
+    "DROP TABLE alert_receivers",
+    "DROP TABLE alert_cursors",
+    "DROP TABLE alerts",
+    "DROP TABLE alert_notifications",
+    "DROP TABLE alert_deliveries",
+    "DROP TABLE alert_messages",
+    "DROP TABLE alert_silences",
+];
+
+/// A run with a step and its reading.
+async fn recorded(store: &AnyStore) {
+    let mut commit = owned(store, 1).await;
+    commit.marks = vec![mark(1, 0, 1)];
+    commit.steps = vec![step(1, 1)];
+    commit.readings = vec![reading(1, 1, &mut Random(31))];
+    store.commit(&[commit]).await.unwrap();
+}
+
+/// Everything of before is there, and alerts can be kept.
+async fn is_recorded_and_takes_alerts(store: AnyStore) {
+    assert_eq!(store.last_commit_seq().await.unwrap(), 1);
+    assert_eq!(store.shard_marks(run_id(1), 1).await.unwrap()[0].committed_seq, 1);
+    let steps = StepQuery { run_id: run_id(1), ranges: whole(1), limit: 9 };
+    assert_eq!(store.steps(&steps).await.unwrap().items, [step(1, 1)]);
+    let latest = store.latest_readings(run_id(1), 1).await.unwrap();
+    assert_eq!(exactly(&latest[0].row), exactly(&reading(1, 1, &mut Random(31))));
+    assert_eq!(store.runs_to_evaluate(0).await.unwrap(), [run_id(1)]);
+    let alerts = vec![alert(1, 1, AlertState::Firing)];
+    land(&store, AlertCommit { alerts, ..commit(1, 0) }).await;
+    assert_eq!(store.open_alerts(run_id(1)).await.unwrap().len(), 1);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_store_of_before_alerts_keeps_everything_in_sqlite() {
+    let (store, dir) = crate::open_sqlite().await;
+    recorded(&store).await;
+    store.close().await;
+    let mut connection = sqlite(&dir).await;
+    for drop in WITHOUT_ALERTS {
+        sqlx::query(drop).execute(&mut connection).await.unwrap();
+    }
+    let forget = "DELETE FROM _sqlx_migrations WHERE version = 6";
+    assert_eq!(sqlx::query(forget).execute(&mut connection).await.unwrap().rows_affected(), 1);
+    connection.close().await.unwrap();
+    let store = gradwatch_store::sqlite::SqliteStore::open(dir.path()).await.unwrap();
+    is_recorded_and_takes_alerts(std::sync::Arc::new(store)).await;
+}
+
+#[tokio::test]
+async fn a_store_of_before_alerts_keeps_everything_in_postgres() {
+    let (store, database) = crate::open_postgres().await;
+    recorded(&store).await;
+    store.close().await;
+    let mut connection = PgConnection::connect(database.url()).await.unwrap();
+    for drop in WITHOUT_ALERTS {
+        sqlx::query(drop).execute(&mut connection).await.unwrap();
+    }
+    let forget = "DELETE FROM _sqlx_migrations WHERE version = 4";
+    assert_eq!(sqlx::query(forget).execute(&mut connection).await.unwrap().rows_affected(), 1);
+    connection.close().await.unwrap();
+    let store = gradwatch_store::postgres::PostgresStore::open(database.url()).await.unwrap();
+    is_recorded_and_takes_alerts(std::sync::Arc::new(store)).await;
 }

@@ -1,10 +1,10 @@
 //! Settling evaluations: cursors, alerts and what is to be told of them, of many runs in one transaction.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use uuid::Uuid;
 
-use super::{alerts, begin, cursors, notifications};
+use super::{alert, begin, cursors, notifications};
 use crate::{
     backend::{Backend, Bulk, Session, Values},
     codec,
@@ -79,32 +79,29 @@ async fn move_cursors(tx: &mut impl Session, commits: &[&AlertCommit]) -> Result
 
 /// Invariant: there is never more than one open alert of a rule, run and group. So those that end come before those that
 /// begin.
-async fn put_alerts(
+async fn put_alerts<'a>(
     tx: &mut impl Session,
-    landed: &[&AlertCommit],
-    projects: &HashMap<RunId, String>,
+    landed: &[&'a AlertCommit],
+    projects: &'a HashMap<RunId, String>,
 ) -> Result<(), StoreError> {
     let forgotten: Vec<Uuid> = landed.iter().flat_map(|commit| commit.forgotten.iter().copied()).collect();
     tx.bulk(Bulk::ForgetAlerts, &forgotten, |alert_id, values| values.uuid(*alert_id)).await?;
     // Of one that comes twice the later is meant.
-    let mut last = HashMap::new();
-    let mut ordered: Vec<&Alert> = Vec::new();
+    let mut places = HashMap::new();
+    let mut ordered: Vec<&'a Alert> = Vec::new();
     for alert in landed.iter().flat_map(|commit| &commit.alerts) {
-        match last.insert(alert.alert_id, ordered.len()) {
-            Some(place) => {
-                last.insert(alert.alert_id, place);
-                ordered[place] = alert;
+        match places.entry(alert.alert_id) {
+            Entry::Occupied(place) => ordered[*place.get()] = alert,
+            Entry::Vacant(place) => {
+                place.insert(ordered.len());
+                ordered.push(alert);
             }
-            None => ordered.push(alert),
         }
     }
-    let with_project = |alert| -> Option<(&Alert, &str)> {
-        let alert: &Alert = alert;
-        projects.get(&alert.run_id).map(|project| (alert, project.as_str()))
-    };
+    let with_project = |alert: &'a Alert| projects.get(&alert.run_id).map(|project| (alert, project.as_str()));
     let (ended, open): (Vec<_>, Vec<_>) =
         ordered.into_iter().filter_map(with_project).partition(|(alert, _)| alert.state == AlertState::Resolved);
-    tx.bulk(Bulk::PutAlerts, &ended, alerts::encode).await?;
-    tx.bulk(Bulk::PutAlerts, &open, alerts::encode).await?;
+    tx.bulk(Bulk::PutAlerts, &ended, alert::encode).await?;
+    tx.bulk(Bulk::PutAlerts, &open, alert::encode).await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! Texts that people or other servers write (summaries, comments, what a receiver said) are kept as JSON strings: what no
 //! text of PostgreSQL can hold must not keep an alert from being recorded, or a message from being ended.
 
-pub(super) mod alerts;
+pub(super) mod alert;
 pub(super) mod commit;
 pub(super) mod cursors;
 pub(super) mod messages;
