@@ -1,7 +1,5 @@
 //! A call that got no usable answer.
 
-use std::error::Error;
-
 /// A call that got no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RestError {
@@ -45,15 +43,4 @@ impl RestError {
     pub(crate) fn argument(field: &'static str, problem: &str) -> Self {
         Self::Argument { field, problem: problem.to_owned() }
     }
-}
-
-/// An error with its reasons: hyper's own words for a refused connection do not say that it was refused.
-pub(crate) fn full_text(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

@@ -1,27 +1,25 @@
 //! Calls the REST API of a gradwatch server, as the commands and the demo do: few calls, so that each has a connection
-//! of its own.
+//! of its own. And what such a call is made of ([`Endpoint`], [`exchange()`]), for who chooses the connection itself.
 
+mod endpoint;
 mod error;
+mod exchange;
 mod tls;
 
 use std::{fmt, future::Future, time::Duration};
 
 use bytes::Bytes;
 pub use http::Method;
-use http::{Request, Response, Uri, header, uri::Scheme};
-use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use http::{Request, header};
+use http_body_util::Full;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 
+pub use endpoint::{Endpoint, EndpointError};
 pub use error::RestError;
-use tls::Tls;
+pub use exchange::{Answer, ExchangeError, exchange};
+pub use tls::Tls;
 
 /// How long a server may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -73,10 +71,13 @@ impl RestClient {
         path: &str,
         body: Option<&Value>,
     ) -> Result<T, RestError> {
-        let call = Call::new(self, &method, path);
-        let response = call.in_time(self.exchange(method, path, body, "application/json")).await?;
-        let body = call.in_time(call.whole(response)).await?;
-        serde_json::from_slice(&body).map_err(|cause| RestError::Answer { what: call.what, cause })
+        let what = format!("{method} {}{path}", self.server);
+        let mut answer = in_time(&what, self.send(method, path, body, "application/json")).await?;
+        let body = in_time(&what, whole(&mut answer)).await?;
+        if !answer.head.status.is_success() {
+            return Err(refusal(what, &answer, &body));
+        }
+        serde_json::from_slice(&body).map_err(|cause| RestError::Answer { what, cause })
     }
 
     /// A call that is answered line by line (`application/x-ndjson`). Each line is handed over as it comes; the server may
@@ -91,51 +92,43 @@ impl RestClient {
         body: Option<&Value>,
         mut take: impl FnMut(T),
     ) -> Result<(), RestError> {
-        let call = Call::new(self, &method, path);
-        let response = call.in_time(self.exchange(method, path, body, "application/x-ndjson")).await?;
-        if !response.status().is_success() {
-            return call.in_time(call.whole(response)).await.map(|_| ());
+        let what = format!("{method} {}{path}", self.server);
+        let mut answer = in_time(&what, self.send(method, path, body, "application/x-ndjson")).await?;
+        if !answer.head.status.is_success() {
+            let body = in_time(&what, whole(&mut answer)).await?;
+            return Err(refusal(what, &answer, &body));
         }
-        let mut body = response.into_body();
         let mut line = Vec::new();
-        while let Some(frame) = call.in_time(async { body.frame().await.transpose().map_err(network) }).await? {
-            // What is no data is a trailer.
-            for &byte in frame.data_ref().into_iter().flatten() {
-                if byte != b'\n' {
-                    line.push(byte);
-                    continue;
+        while let Some(piece) = in_time(&what, async { answer.piece().await.map_err(network) }).await? {
+            for part in piece.split_inclusive(|byte| *byte == b'\n') {
+                line.extend_from_slice(part);
+                if line.ends_with(b"\n") {
+                    let read = serde_json::from_slice(&line);
+                    take(read.map_err(|cause| RestError::Answer { what: what.clone(), cause })?);
+                    line.clear();
                 }
-                let read = serde_json::from_slice(&line);
-                take(read.map_err(|cause| RestError::Answer { what: call.what.clone(), cause })?);
-                line.clear();
             }
         }
-        if line.is_empty() { Ok(()) } else { Err(call.unreachable("the answer broke off".to_owned())) }
+        match line.is_empty() {
+            true => Ok(()),
+            false => Err(RestError::Unreachable { what, cause: "the answer broke off".to_owned() }),
+        }
     }
 
-    async fn exchange(
+    async fn send(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
         accept: &'static str,
-    ) -> Result<Response<Incoming>, ExchangeError> {
-        let not_a_url =
-            || RestError::argument("server", &format!("{:?} is not of the form http://host:port", self.server));
-        let uri: Uri = format!("{}{path}", self.server).parse().map_err(|_| not_a_url())?;
-        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else { return Err(not_a_url().into()) };
-        let is_tls = match scheme {
-            scheme if *scheme == Scheme::HTTP => false,
-            scheme if *scheme == Scheme::HTTPS => true,
-            _ => return Err(not_a_url().into()),
-        };
-        // A host in brackets is an IPv6 address.
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    ) -> Result<Answer, CallError> {
+        let endpoint = Endpoint::parse(&format!("{}{path}", self.server)).map_err(|_| {
+            RestError::argument("server", &format!("{:?} is not of the form http://host:port", self.server))
+        })?;
         let mut request = Request::builder()
             .method(method)
-            .uri(uri.path_and_query().map_or("/", |target| target.as_str()))
-            .header(header::HOST, authority.as_str())
+            .uri(&endpoint.target)
+            .header(header::HOST, &endpoint.authority)
             .header(header::ACCEPT, accept)
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = &self.token {
@@ -143,71 +136,40 @@ impl RestClient {
         }
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = request.body(Full::new(Bytes::from(body))).map_err(network)?;
-        let stream = TcpStream::connect((host, port)).await.map_err(network)?;
-        if is_tls {
-            send(self.tls.connect(host, stream).await.map_err(network)?, request).await
-        } else {
-            send(stream, request).await
-        }
+        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(network)?;
+        let tls = endpoint.is_tls.then_some((&self.tls, endpoint.host.as_str()));
+        exchange(stream, tls, request).await.map_err(network)
     }
 }
 
-/// What is being called, for errors.
-struct Call {
-    what: String,
+async fn whole(answer: &mut Answer) -> Result<Bytes, CallError> {
+    answer.body(usize::MAX).await.map_err(network)
 }
 
-impl Call {
-    fn new(client: &RestClient, method: &Method, path: &str) -> Self {
-        Self { what: format!("{method} {}{path}", client.server) }
-    }
-
-    fn unreachable(&self, cause: String) -> RestError {
-        RestError::Unreachable { what: self.what.clone(), cause }
-    }
-
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, ExchangeError>>) -> Result<T, RestError> {
-        let done = timeout(PATIENCE, work).await;
-        let done = done.map_err(|_| self.unreachable(format!("no answer within {PATIENCE:?}")))?;
-        done.map_err(|error| match error {
-            ExchangeError::Rest(error) => error,
-            ExchangeError::Network(cause) => self.unreachable(error::full_text(&*cause)),
-        })
-    }
-
-    /// The body of an answer that is no refusal.
-    async fn whole(&self, response: Response<Incoming>) -> Result<Bytes, ExchangeError> {
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(network)?.to_bytes();
-        if status.is_success() {
-            return Ok(body);
-        }
-        let body = String::from_utf8_lossy(&body).into_owned();
-        Err(RestError::Status { what: self.what.clone(), status: status.as_u16(), body }.into())
-    }
+fn refusal(what: String, answer: &Answer, body: &[u8]) -> RestError {
+    RestError::Status { what, status: answer.head.status.as_u16(), body: String::from_utf8_lossy(body).into_owned() }
 }
 
-enum ExchangeError {
-    Rest(RestError),
+async fn in_time<T>(what: &str, work: impl Future<Output = Result<T, CallError>>) -> Result<T, RestError> {
+    let unreachable = |cause: String| RestError::Unreachable { what: what.to_owned(), cause };
+    let done = timeout(PATIENCE, work).await;
+    done.map_err(|_| unreachable(format!("no answer within {PATIENCE:?}")))?.map_err(|error| match error {
+        CallError::Argument(error) => error,
+        CallError::Network(cause) => unreachable(exchange::full_text(&*cause)),
+    })
+}
+
+enum CallError {
+    Argument(RestError),
     Network(Box<dyn std::error::Error + Send + Sync>),
 }
 
-impl From<RestError> for ExchangeError {
+impl From<RestError> for CallError {
     fn from(error: RestError) -> Self {
-        Self::Rest(error)
+        Self::Argument(error)
     }
 }
 
-fn network(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ExchangeError {
-    ExchangeError::Network(error.into())
-}
-
-async fn send(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>, ExchangeError> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(network)?;
-    // Ends with the sender; an error shows in the answer as well.
-    tokio::spawn(connection);
-    sender.send_request(request).await.map_err(network)
+fn network(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallError {
+    CallError::Network(error.into())
 }

@@ -30,6 +30,15 @@ pub(crate) struct InstrumentLabel {
     pub instrument: &'static str,
 }
 
+/// What an attempt to tell a receiver is counted by.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AttemptLabel {
+    /// Such as `webhook`.
+    receiver_kind: &'static str,
+    /// `delivered`, or what went wrong.
+    outcome: &'static str,
+}
+
 /// All counters. What goes up and down is two counters (opened, closed), subtracted by whoever reads them: a pair of
 /// +1 and −1 on one gauge drifts when one of them is missed.
 #[derive(Debug)]
@@ -72,6 +81,9 @@ pub(crate) struct Metrics {
     pub alert_evaluation_lag_seconds: Gauge<f64, AtomicU64>,
     /// 1 while the file of rules cannot be used.
     pub alert_rules_reload_failed: Gauge,
+    alert_delivery_attempts: Family<AttemptLabel, Counter>,
+    pub alert_messages_waiting: Gauge,
+    pub alert_oldest_message_seconds: Gauge<f64, AtomicU64>,
 }
 
 impl Metrics {
@@ -138,6 +150,20 @@ impl Metrics {
         let alerts_firing = gauge("alerts_firing", "Alerts that fire");
         let alert_rules_reload_failed =
             gauge("alert_rules_reload_failed", "1 while the file of rules cannot be used and the last good one is");
+        let alert_messages_waiting = gauge("alert_messages_waiting", "Messages to receivers that wait to be delivered");
+        let alert_oldest_message_seconds = Gauge::<f64, AtomicU64>::default();
+        registry.register_with_unit(
+            "alert_oldest_message",
+            "How long the oldest message that waits to be delivered has waited",
+            Unit::Seconds,
+            alert_oldest_message_seconds.clone(),
+        );
+        let alert_delivery_attempts = Family::default();
+        registry.register(
+            "alert_delivery_attempts",
+            "Attempts to tell a receiver, by its kind and what became of it",
+            Family::clone(&alert_delivery_attempts),
+        );
         let alert_evaluation_lag_seconds = Gauge::<f64, AtomicU64>::default();
         registry.register_with_unit(
             "alert_evaluation_lag",
@@ -180,6 +206,9 @@ impl Metrics {
             alert_evaluation_failures,
             alert_evaluation_lag_seconds,
             alert_rules_reload_failed,
+            alert_delivery_attempts,
+            alert_messages_waiting,
+            alert_oldest_message_seconds,
         }
     }
 
@@ -202,6 +231,11 @@ impl Metrics {
             _ => &self.snapshots_read,
         };
         family.get_or_create(&InstrumentLabel { instrument: reading.instrument().as_str() }).inc();
+    }
+
+    /// Counts an attempt to tell a receiver.
+    pub(crate) fn count_delivery(&self, receiver_kind: &'static str, outcome: &'static str) {
+        self.alert_delivery_attempts.get_or_create(&AttemptLabel { receiver_kind, outcome }).inc();
     }
 
     /// Counts an event.

@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     access::{self, Access},
-    alerts::{Alerts, BookError, Surroundings},
+    alerts::{Alerts, BookError, Dispatcher, Surroundings},
     api, clock,
     config::{Config, ConfigError, DatabaseUrl},
     http_server, ingest,
@@ -133,7 +133,15 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
     let reanalysis =
         Arc::new(Reanalysis::new(Arc::clone(&config), Arc::clone(&store), Arc::clone(&pipeline), draining.clone()));
     let alerts = Arc::new(open_alerts(&config, &store, &metrics).await?);
+    let delivery = Arc::new(Dispatcher::new(
+        &config,
+        Arc::clone(&store),
+        Arc::clone(&alerts.book),
+        Arc::clone(&metrics),
+        draining.clone(),
+    ));
     let state = AppState {
+        delivery: Arc::clone(&delivery),
         alerts: Arc::clone(&alerts),
         reanalysis: Arc::clone(&reanalysis),
         config: Arc::clone(&config),
@@ -171,6 +179,7 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
     let lost = pipeline.watch_lost(lost);
     adopt_unfinished(&state).await?;
     reanalysis.adopt().await?;
+    delivery.start(alerts.recorded());
     let evaluation = alerts.start(evaluation);
     let connections = TaskTracker::new();
     let ends = http_server::Ends {
@@ -336,6 +345,7 @@ impl Parts {
         let _ = (&mut self.lost).await;
         let _ = (&mut self.retention).await;
         let _ = (&mut self.evaluation).await;
+        self.state.delivery.drain().await;
         self.state.store.close().await;
         if ended { Drained::Completely } else { Drained::CutOff }
     }

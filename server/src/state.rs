@@ -6,13 +6,21 @@ use gradwatch_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::Access, alerts::Alerts, config::Config, metrics::Metrics, pipeline::Pipeline, readiness::Readiness,
-    reanalysis::Reanalysis, recorder::Hub,
+    access::Access,
+    alerts::{Alerts, Dispatcher},
+    config::Config,
+    metrics::Metrics,
+    pipeline::Pipeline,
+    readiness::Readiness,
+    reanalysis::Reanalysis,
+    recorder::Hub,
 };
 
 /// Everything a handler needs; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct AppState {
+    /// What is told of alerts.
+    pub delivery: Arc<Dispatcher>,
     /// The validated configuration.
     pub config: Arc<Config>,
     /// Who may do what.

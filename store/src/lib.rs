@@ -29,8 +29,9 @@ pub use model::{
     SnapshotKey, StepRow, StreamKey, StreamSpec, TensorSpec, Token, TokenHash, TokenId,
 };
 pub use query::{
-    AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page, ReadingQuery, RollupPoint,
-    RunQuery, RunSort, SeriesMetric, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow, ValuesSource,
+    AlertCount, AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page, ReadingQuery,
+    RollupPoint, RunQuery, RunSort, SeriesMetric, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow,
+    ValuesSource,
 };
 pub use store::{Durability, Store};
 

@@ -246,6 +246,19 @@ pub struct AlertQuery {
     pub limit: usize,
 }
 
+/// How many alerts of a rule are open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertCount {
+    /// The rule.
+    pub rule_id: Uuid,
+    /// Pending or firing.
+    pub state: AlertState,
+    /// `info`, `warning` or `critical`.
+    pub severity: String,
+    /// So many.
+    pub alerts: u64,
+}
+
 /// Which messages. Every given condition must hold. Newest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MessageQuery {

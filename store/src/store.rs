@@ -15,8 +15,8 @@ use crate::{
         SketchExtent, SketchStream, SnapshotKey, StepRow, Token, TokenHash, TokenId,
     },
     query::{
-        AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page, ReadingQuery,
-        RollupPoint, RunQuery, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow,
+        AlertCount, AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page,
+        ReadingQuery, RollupPoint, RunQuery, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow,
     },
 };
 
@@ -386,6 +386,12 @@ pub trait Store: Send + Sync + 'static {
     /// `Conflict` when the alert that the page is to begin behind is gone.
     async fn alerts(&self, query: &AlertQuery) -> Result<Page<Alert>, StoreError>;
 
+    /// How many alerts of each rule are open, in any order, of all projects or of one; none of runs that are being deleted.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn alert_counts(&self, project: Option<&str>) -> Result<Vec<AlertCount>, StoreError>;
+
     /// One alert, unless its run is being deleted.
     ///
     /// # Errors
@@ -393,11 +399,11 @@ pub trait Store: Send + Sync + 'static {
     async fn alert(&self, alert_id: Uuid) -> Result<Option<Alert>, StoreError>;
 
     /// Those not yet in a message, by receiver, group key and id, of which no earlier message of the same receiver and key
-    /// is waiting.
+    /// is waiting. With `after`: behind those of this receiver and key.
     ///
     /// # Errors
     /// When the database fails.
-    async fn notifications(&self, limit: usize) -> Result<Vec<Notification>, StoreError>;
+    async fn notifications(&self, after: Option<(&str, &str)>, limit: usize) -> Result<Vec<Notification>, StoreError>;
 
     /// Marks notifications as silenced, or not.
     ///
@@ -449,6 +455,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// When the database fails.
     async fn set_receiver_disabled(&self, name: &str, disabled: Option<(i64, String)>) -> Result<bool, StoreError>;
+
+    /// How many messages wait, and since when the oldest of them does.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn waiting_messages(&self) -> Result<(u64, Option<i64>), StoreError>;
 
     /// A page of messages.
     ///

@@ -13,12 +13,12 @@ use std::{
 
 use async_trait::async_trait;
 use gradwatch_store::{
-    Alert, AlertCommit, AlertCursor, AlertQuery, AlertReceiver, AlertRule, Analysis, AnalysisCommit, Delivery,
-    DeliveryQuery, Durability, Event, EventQuery, FollowerSnapshot, LayerReadingAt, LayerReadingQuery, Message,
-    MessageQuery, NewAnalysis, Notification, OpenAttempt, OpenedAttempt, Overview, OwnedRun, Page, PredictionRow,
-    Reading, ReadingQuery, RollupPoint, Run, RunCommit, RunId, RunQuery, Segment, SeriesPoint, SeriesQuery, ShardMark,
-    Silence, SketchBlock, SketchBlockInfo, SketchExtent, SketchStream, SnapshotKey, StepQuery, StepRow, Store,
-    StoreError, Token, TokenHash, TokenId, ValuesQuery, ValuesRow, lineage::SegmentRange,
+    Alert, AlertCommit, AlertCount, AlertCursor, AlertQuery, AlertReceiver, AlertRule, Analysis, AnalysisCommit,
+    Delivery, DeliveryQuery, Durability, Event, EventQuery, FollowerSnapshot, LayerReadingAt, LayerReadingQuery,
+    Message, MessageQuery, NewAnalysis, Notification, OpenAttempt, OpenedAttempt, Overview, OwnedRun, Page,
+    PredictionRow, Reading, ReadingQuery, RollupPoint, Run, RunCommit, RunId, RunQuery, Segment, SeriesPoint,
+    SeriesQuery, ShardMark, Silence, SketchBlock, SketchBlockInfo, SketchExtent, SketchStream, SnapshotKey, StepQuery,
+    StepRow, Store, StoreError, Token, TokenHash, TokenId, ValuesQuery, ValuesRow, lineage::SegmentRange,
 };
 use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
@@ -601,12 +601,16 @@ impl Store for FaultyStore {
         self.inner.alerts(query).await
     }
 
+    async fn alert_counts(&self, project: Option<&str>) -> Result<Vec<AlertCount>, StoreError> {
+        self.inner.alert_counts(project).await
+    }
+
     async fn alert(&self, alert_id: Uuid) -> Result<Option<Alert>, StoreError> {
         self.inner.alert(alert_id).await
     }
 
-    async fn notifications(&self, limit: usize) -> Result<Vec<Notification>, StoreError> {
-        self.inner.notifications(limit).await
+    async fn notifications(&self, after: Option<(&str, &str)>, limit: usize) -> Result<Vec<Notification>, StoreError> {
+        self.inner.notifications(after, limit).await
     }
 
     async fn silence_notifications(&self, ids: &[u64], silenced: bool) -> Result<(), StoreError> {
@@ -641,6 +645,10 @@ impl Store for FaultyStore {
 
     async fn set_receiver_disabled(&self, name: &str, disabled: Option<(i64, String)>) -> Result<bool, StoreError> {
         self.inner.set_receiver_disabled(name, disabled).await
+    }
+
+    async fn waiting_messages(&self) -> Result<(u64, Option<i64>), StoreError> {
+        self.inner.waiting_messages().await
     }
 
     async fn messages(&self, query: &MessageQuery) -> Result<Page<Message>, StoreError> {

@@ -47,11 +47,22 @@ impl Rest {
 
     /// A call with a body; answers everything.
     pub async fn exchange(&self, method: Method, path: &str, body: &str) -> (response::Parts, String) {
+        self.exchange_as("application/json", method, path, body).await
+    }
+
+    /// A call with a body of some type; answers everything.
+    pub async fn exchange_as(
+        &self,
+        content_type: &str,
+        method: Method,
+        path: &str,
+        body: &str,
+    ) -> (response::Parts, String) {
         let request = self
             .request()
             .method(method)
             .uri(format!("{}{path}", self.server))
-            .header("content-type", "application/json")
+            .header("content-type", content_type)
             .body(Full::new(Bytes::from(body.to_owned())))
             .expect("a valid request");
         let response = timeout(PATIENCE, self.client.request(request)).await.expect("an answer").expect("an answer");

@@ -31,7 +31,8 @@ impl TestServer {
         Self::start_in(Place::new(Backend::Sqlite), change).await
     }
 
-    async fn start_in(place: Place, change: impl FnOnce(&mut Config)) -> Self {
+    /// Starts with changed settings where a test keeps its data.
+    pub async fn start_in(place: Place, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::embedded(any_port(), place.data_dir()).expect("the defaults are valid");
         config.database_url = place.database_url().map(Into::into);
         change(&mut config);

@@ -34,6 +34,11 @@ impl Caller {
         self.token.as_ref().map(|(token, hash)| (&**token, hash))
     }
 
+    /// The name of its token; empty where no token is asked for.
+    pub(crate) fn name(&self) -> &str {
+        self.token.as_ref().map_or("", |(token, _)| &token.name)
+    }
+
     /// How much it may send.
     pub(crate) fn allowance(&self) -> &Allowance {
         &self.allowance

@@ -70,11 +70,12 @@ async fn admit(state: &AppState, request: &Parts) -> Result<Option<Caller>, Refu
         Some(_) => request.uri.path(),
         None => return Err(no_such_path(&request.headers).into()),
     };
-    let scope = match requirement::of(&request.method, path) {
+    let requirement = requirement::of(&request.method, path);
+    let scope = match requirement {
         Some(Requirement::Open) => return Ok(None),
         Some(Requirement::Read | Requirement::ReadAll) => Scope::Read,
         Some(Requirement::Ingest) => Scope::Ingest,
-        Some(Requirement::Admin) => Scope::Admin,
+        Some(Requirement::Admin | Requirement::AdminAll) => Scope::Admin,
         None => {
             return Err(match requirement::allowed_methods(path) {
                 Some(methods) => Refused { error: no_such_method(), allow: Some(methods) },
@@ -84,7 +85,7 @@ async fn admit(state: &AppState, request: &Parts) -> Result<Option<Caller>, Refu
     };
     let caller = state.access.authenticate(&request.headers).await?;
     caller.require(scope)?;
-    if requirement::of(&request.method, path) == Some(Requirement::ReadAll) {
+    if matches!(requirement, Some(Requirement::ReadAll | Requirement::AdminAll)) {
         caller.require_all_projects()?;
     }
     // What a page of another origin may send without asking is never this. Calls of the REST API ask for JSON themselves.

@@ -15,9 +15,11 @@ pub(super) enum Requirement {
     Ingest,
     /// `admin`; what is changed must be of the token's project.
     Admin,
+    /// `admin` on all projects.
+    AdminAll,
 }
 
-use Requirement::{Admin, Ingest, Open, Read, ReadAll};
+use Requirement::{Admin, AdminAll, Ingest, Open, Read, ReadAll};
 
 /// Method, path as it is routed (RPCs by their full path), requirement. What is not here is answered as if it did not
 /// exist.
@@ -52,6 +54,30 @@ const TABLE: &[(Method, &str, Requirement)] = &[
     (Method::GET, "/api/v1/fleet/families", Read),
     (Method::GET, "/api/v1/fleet/{computation_id}", Read),
     (Method::POST, "/api/v1/alerts/backtest", Read),
+    (Method::GET, "/api/v1/alerts", Read),
+    (Method::GET, "/api/v1/alerts/{alert_id}", Read),
+    (Method::GET, "/api/v1/alerts/rules", Read),
+    (Method::POST, "/api/v1/alerts/rules", Admin),
+    (Method::GET, "/api/v1/alerts/rules/{name}", Read),
+    (Method::PUT, "/api/v1/alerts/rules/{name}", Admin),
+    (Method::DELETE, "/api/v1/alerts/rules/{name}", Admin),
+    (Method::POST, "/api/v1/alerts/rules/check", Read),
+    (Method::POST, "/api/v1/alerts/rules/reload", AdminAll),
+    (Method::GET, "/api/v1/alerts/silences", Read),
+    (Method::POST, "/api/v1/alerts/silences", Admin),
+    (Method::GET, "/api/v1/alerts/silences/{silence_id}", Read),
+    (Method::DELETE, "/api/v1/alerts/silences/{silence_id}", Admin),
+    (Method::GET, "/api/v1/alerts/receivers", ReadAll),
+    (Method::POST, "/api/v1/alerts/receivers", AdminAll),
+    (Method::GET, "/api/v1/alerts/receivers/{name}", ReadAll),
+    (Method::PUT, "/api/v1/alerts/receivers/{name}", AdminAll),
+    (Method::DELETE, "/api/v1/alerts/receivers/{name}", AdminAll),
+    (Method::POST, "/api/v1/alerts/receivers/{name}/test", AdminAll),
+    (Method::POST, "/api/v1/alerts/receivers/{name}/enable", AdminAll),
+    (Method::GET, "/api/v1/alerts/messages", ReadAll),
+    (Method::GET, "/api/v1/alerts/messages/{message_id}", ReadAll),
+    (Method::POST, "/api/v1/alerts/messages/{message_id}/redeliver", AdminAll),
+    (Method::GET, "/api/v1/alerts/deliveries", ReadAll),
     (Method::GET, "/api/v1/tokens", Admin),
     (Method::POST, "/api/v1/tokens", Admin),
     (Method::DELETE, "/api/v1/tokens/{token_id}", Admin),

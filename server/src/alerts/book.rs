@@ -1,7 +1,7 @@
 //! The rules and receivers in force.
 
 mod file;
-mod secrets;
+pub(crate) mod secrets;
 mod stored;
 
 use std::{
@@ -114,8 +114,13 @@ impl RuleBook {
         self.current.subscribe()
     }
 
-    /// Makes a rule (`create`) or replaces the one of this name.
-    pub(crate) async fn put_rule(&self, definition: RuleDefinition, create: bool) -> Result<AlertRule, BookError> {
+    /// Makes a rule (`create`) or replaces the one of this name: any, or only one `of` a project.
+    pub(crate) async fn put_rule(
+        &self,
+        definition: RuleDefinition,
+        create: bool,
+        of: Option<&str>,
+    ) -> Result<AlertRule, BookError> {
         let _changing = self.changing.lock().await;
         let set = self.current();
         let compiled = CompiledRule::new(definition).map_err(BookError::Problems)?;
@@ -127,6 +132,7 @@ impl RuleBook {
         let old = set.rule(&definition.name);
         match old {
             Some(_) if create => return Err(BookError::Conflict(format!("there is a rule {:?}", definition.name))),
+            Some(rule) if !is_of(rule, of) => return Err(BookError::Unknown(format!("rule {:?}", definition.name))),
             Some(rule) => refuse_file(rule.source, "rule", &definition.name)?,
             None if !create => return Err(BookError::Unknown(format!("rule {:?}", definition.name))),
             None if set.rules.len() >= MAX_RULES => {
@@ -140,17 +146,18 @@ impl RuleBook {
         Ok(rule)
     }
 
-    /// Removes a rule made over REST.
-    pub(crate) async fn delete_rule(&self, name: &str) -> Result<(), BookError> {
+    /// Removes a rule made over REST: any, or only one `of` a project.
+    pub(crate) async fn delete_rule(&self, name: &str, of: Option<&str>) -> Result<(), BookError> {
         let _changing = self.changing.lock().await;
         let set = self.current();
-        let rule = set.rule(name).ok_or_else(|| BookError::Unknown(format!("rule {name:?}")))?;
+        let rule = set.rule(name).filter(|rule| is_of(rule, of));
+        let rule = rule.ok_or_else(|| BookError::Unknown(format!("rule {name:?}")))?;
         refuse_file(rule.source, "rule", name)?;
         self.store.delete_alert_rule(rule.rule_id).await?;
         self.refresh().await
     }
 
-    /// Makes a receiver (`create`) or replaces the one of this name. Secrets that say `***` stay as they were.
+    /// Makes a receiver (`create`) or replaces the one of this name. What says `***` stays as it was.
     pub(crate) async fn put_receiver(
         &self,
         mut definition: ReceiverDefinition,
@@ -166,7 +173,8 @@ impl RuleBook {
             None if !create => return Err(BookError::Unknown(format!("receiver {name:?}"))),
             None => {}
         }
-        secrets::keep(&mut definition.kind, old.map(|receiver| &receiver.definition.kind))?;
+        let kept = secrets::keep(&mut definition, old.map(|receiver| &receiver.definition));
+        kept.and_then(|()| definition.check()).map_err(BookError::Problems)?;
         let receiver = stored::receiver(&definition, old.map(|old| &old.stored), AlertSource::Api, clock::now_us());
         self.store.put_alert_receiver(&receiver).await?;
         self.refresh().await?;
@@ -251,6 +259,10 @@ impl RuleBook {
         self.current.send_replace(Arc::new(stored::load(&*self.store).await?));
         Ok(())
     }
+}
+
+fn is_of(rule: &AlertRule, project: Option<&str>) -> bool {
+    project.is_none_or(|project| rule.project.as_deref() == Some(project))
 }
 
 fn refuse_file(source: AlertSource, what: &str, name: &str) -> Result<(), BookError> {

@@ -24,7 +24,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use backtest::{Backtest, BacktestReport, BacktestRequest, Backtests};
-pub(crate) use book::{BookError, Receiver, RuleBook, RuleSet};
+pub(crate) use book::{BookError, Receiver, RuleBook, RuleSet, secrets};
+pub(crate) use delivery::{Dispatcher, Matcher, check_matchers};
 pub(crate) use notice::Notice;
 
 use crate::{

@@ -1,7 +1,9 @@
 //! REST, live streams and the pages about them. Handlers read what was committed; the only things they change are
-//! labels, whether a run exists, and its re-analyses. What only several runs tell together is computed on request (`fleet`).
+//! labels, whether a run exists, its re-analyses, tokens, and who is told of what (`alerts`). What only several runs tell
+//! together is computed on request (`fleet`).
 
 mod accept;
+mod alerts;
 mod analyses;
 mod backtest;
 mod cursor;
@@ -54,7 +56,8 @@ pub use tokens::token_json;
 
 use crate::state::AppState;
 
-/// The longest body is that of labels: this holds any that the default limits allow, escaped.
+/// The longest body is that of labels: this holds any that the default limits allow, escaped. A file of rules that is to be
+/// checked has a limit of its own.
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// Every path that is not gRPC, without the guard in front of it (see `access`).
@@ -83,6 +86,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/v1/fleet/families", get(fleet::families::list))
         .route("/api/v1/fleet/{computation_id}", get(fleet::get))
         .merge(backtest::routes())
+        .merge(alerts::routes())
         .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/api/v1/tokens/{token_id}", delete(tokens::revoke))
         .route("/openapi.json", get(openapi::serve))
@@ -108,7 +112,7 @@ pub(crate) fn with_cors(router: Router, origins: &[String]) -> Router {
     let last_event_id = HeaderName::from_static("last-event-id");
     let cors = CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([header::ACCEPT, header::AUTHORIZATION, header::CONTENT_TYPE, last_event_id]);
     router.layer(cors)
 }

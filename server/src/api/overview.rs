@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
+use gradwatch_rules::Severity;
 use gradwatch_spectral::detectors::Regime;
-use gradwatch_store::{Run, RunState};
+use gradwatch_store::{AlertCount, AlertState, Run, RunState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -24,6 +25,8 @@ pub(crate) struct OverviewView {
     by_state: BTreeMap<&'static str, u64>,
     /// Runs by regime, among those not over; every regime is named.
     by_regime: BTreeMap<&'static str, u64>,
+    /// Alerts that fire by severity; every severity is named.
+    alerts_firing: BTreeMap<&'static str, u64>,
     /// Newest regime transitions, newest first, at most 20.
     transitions: Vec<EventView>,
     /// Runs whose clients dropped frames, most recently heard of first, at most 20.
@@ -47,10 +50,19 @@ pub(crate) async fn get(
         let found = overview.by_regime.iter().find(|(key, _)| **key == regime);
         (regime.as_str(), found.map_or(0, |(_, count)| *count))
     };
+    let counts = state.store.alert_counts(filter.project.as_deref()).await?;
+    let count_severity = |severity: Severity| {
+        let is_counted = |count: &&AlertCount| count.state == AlertState::Firing && count.severity == severity.as_str();
+        (severity.as_str(), counts.iter().filter(is_counted).map(|count| count.alerts).sum())
+    };
     let views = |runs: Vec<Run>| runs.into_iter().map(RunView::from).collect();
     Ok(Json(OverviewView {
         by_state: RunState::ALL.into_iter().map(count_state).collect(),
         by_regime: Regime::ALL.into_iter().map(count_regime).collect(),
+        alerts_firing: [Severity::Info, Severity::Warning, Severity::Critical]
+            .into_iter()
+            .map(count_severity)
+            .collect(),
         transitions: overview.transitions.into_iter().map(EventView::from).collect(),
         lossy: views(overview.lossy),
         stalled: views(overview.stalled),

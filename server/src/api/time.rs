@@ -1,8 +1,9 @@
 //! Times as the API writes them.
 
-use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
+
+use crate::clock;
 
 /// Microseconds since the Unix epoch, written as RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
@@ -10,11 +11,9 @@ use utoipa::ToSchema;
 pub(crate) struct Time(pub(crate) i64);
 
 impl Time {
-    /// The text. A client's clock can say anything; what lies beyond the years −9999 to 9999 is written as the nearer
-    /// end, so that one absurd clock does not make a page unreadable.
+    /// The text.
     pub(crate) fn text(self) -> String {
-        let end = if self.0 < 0 { Timestamp::MIN } else { Timestamp::MAX };
-        Timestamp::from_microsecond(self.0).unwrap_or(end).to_string()
+        clock::text(self.0)
     }
 }
 

@@ -7,6 +7,7 @@ mod import;
 mod progress;
 mod reanalyze;
 mod remote;
+mod rules;
 mod serve;
 mod table;
 mod token;
@@ -46,6 +47,10 @@ enum Command {
     Reanalyze(reanalyze::ReanalyzeArgs),
     /// Ask what rules would have said of recorded runs
     Backtest(backtest::BacktestArgs),
+    /// Begin, check and list rules, which say what is an alert
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
+    Alerts(rules::AlertsArgs),
     /// Make, list and revoke tokens, in the data directory or through a running server
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -96,6 +101,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Reanalyze(args) => reanalyze::run(&args),
         Command::Backtest(args) => backtest::run(&args),
+        Command::Rules(command) => rules::run(&command),
+        Command::Alerts(args) => rules::alerts(&args),
         Command::Token(command) => token::run(&command),
         Command::Config(command) => config::run(&command),
     };

@@ -37,8 +37,8 @@ use crate::{
         SketchBlockInfo, SketchExtent, SketchStream, SnapshotKey, StepRow, Token, TokenHash, TokenId,
     },
     query::{
-        AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page, ReadingQuery,
-        RollupPoint, RunQuery, SeriesMetric, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow,
+        AlertCount, AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page,
+        ReadingQuery, RollupPoint, RunQuery, SeriesMetric, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow,
     },
     store::{Durability, Store},
 };
@@ -276,12 +276,16 @@ impl<B: Backend> Store for B {
         alerts::alert::alerts(self, query).await
     }
 
+    async fn alert_counts(&self, project: Option<&str>) -> Result<Vec<AlertCount>, StoreError> {
+        alerts::alert::alert_counts(self, project).await
+    }
+
     async fn alert(&self, alert_id: Uuid) -> Result<Option<Alert>, StoreError> {
         alerts::alert::find(self, alert_id).await
     }
 
-    async fn notifications(&self, limit: usize) -> Result<Vec<Notification>, StoreError> {
-        alerts::notifications::notifications(self, limit).await
+    async fn notifications(&self, after: Option<(&str, &str)>, limit: usize) -> Result<Vec<Notification>, StoreError> {
+        alerts::notifications::notifications(self, after, limit).await
     }
 
     async fn silence_notifications(&self, ids: &[u64], silenced: bool) -> Result<(), StoreError> {
@@ -316,6 +320,10 @@ impl<B: Backend> Store for B {
 
     async fn set_receiver_disabled(&self, name: &str, disabled: Option<(i64, String)>) -> Result<bool, StoreError> {
         alerts::receivers::set_receiver_disabled(self, name, disabled.as_ref()).await
+    }
+
+    async fn waiting_messages(&self) -> Result<(u64, Option<i64>), StoreError> {
+        alerts::messages::waiting(self).await
     }
 
     async fn messages(&self, query: &MessageQuery) -> Result<Page<Message>, StoreError> {

@@ -17,9 +17,20 @@ use crate::server::{BOOTSTRAP, admin, create, run_of, start, telemetry, token};
 /// Documented paths that nobody is asked a token for.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 /// Paths that change nothing although they are no GET: what they ask is in the body.
-const READ_BY_POST: [&str; 2] = ["/api/v1/fleet/dimension", "/api/v1/fleet/error_split"];
-/// Paths that a token of one project never opens.
-const ALL_PROJECTS: [&str; 1] = ["/metrics"];
+const READ_BY_POST: [&str; 3] = ["/api/v1/fleet/dimension", "/api/v1/fleet/error_split", CHECK];
+/// Says what is wrong with whatever it is sent.
+const CHECK: &str = "/api/v1/alerts/rules/check";
+/// How paths begin that a token of one project never opens.
+const ALL_PROJECTS: [&str; 5] = [
+    "/metrics",
+    "/api/v1/alerts/receivers",
+    "/api/v1/alerts/messages",
+    "/api/v1/alerts/deliveries",
+    "/api/v1/alerts/rules/reload",
+];
+/// What is in no server of the walk.
+const NOBODY: &str = "nobody";
+const NO_ID: &str = "00000000-0000-4000-8000-000000000000";
 
 /// One documented call, ready to be sent: about project `alpha`.
 struct Call {
@@ -45,6 +56,15 @@ impl Call {
         self.method != Method::GET && (self.path.ends_with("/reanalyze") || self.path.contains("/analyses"))
     }
 
+    fn is_of_all_projects(&self) -> bool {
+        ALL_PROJECTS.iter().any(|start| self.path.starts_with(start))
+    }
+
+    /// Names what is not there.
+    fn names_nothing(&self) -> bool {
+        self.target.contains(NOBODY) || self.target.contains(NO_ID)
+    }
+
     fn with(&self, parameter: &str) -> String {
         let separator = if self.target.contains('?') { '&' } else { '?' };
         format!("{}{separator}{parameter}", self.target)
@@ -52,7 +72,8 @@ impl Call {
 }
 
 /// Everything that the server documents.
-async fn calls(rest: &Rest, Alpha { run_id, token_id, computation_id }: &Alpha) -> Vec<Call> {
+async fn calls(rest: &Rest, alpha: &Alpha) -> Vec<Call> {
+    let Alpha { run_id, token_id, computation_id, silence_id } = alpha;
     let document = rest.get("/openapi.json").await;
     let mut calls = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
@@ -62,7 +83,11 @@ async fn calls(rest: &Rest, Alpha { run_id, token_id, computation_id }: &Alpha) 
                 .replace("{run_id}", run_id)
                 .replace("{token_id}", token_id)
                 .replace("{computation_id}", computation_id)
-                .replace("{name}", "nobody")
+                .replace("{silence_id}", silence_id)
+                .replace("/rules/{name}", "/rules/walked")
+                .replace("{name}", NOBODY)
+                .replace("{alert_id}", NO_ID)
+                .replace("{message_id}", NO_ID)
                 .replace("{instrument}", "edge");
             let mut names_something = target != *path;
             assert!(!target.contains('{'), "the walk does not know what to fill in: {path}");
@@ -99,9 +124,10 @@ struct Alpha {
     run_id: String,
     token_id: String,
     computation_id: String,
+    silence_id: String,
 }
 
-/// A server with a run, a token and a computation of project `alpha`.
+/// A server with a run, a token, a computation, a rule and a silence of project `alpha`.
 async fn with_alpha() -> (TestServer, Alpha) {
     let server = start(|_| {}).await;
     let mut peer = telemetry(&server, Some(BOOTSTRAP)).await;
@@ -113,13 +139,20 @@ async fn with_alpha() -> (TestServer, Alpha) {
     let (_, computation) = admin(&server).call(Method::POST, "/api/v1/fleet/dimension", request).await;
     let computation: Value = serde_json::from_str(&computation).expect("JSON");
     let computation_id = computation["id"].as_str().expect("an id").to_owned();
-    (server, Alpha { run_id: run.run_id, token_id, computation_id })
+    let rule = r#"{"name": "walked", "select": {"project": "alpha"}, "when": "run.crashed"}"#;
+    let (status, answer) = admin(&server).call(Method::POST, "/api/v1/alerts/rules", rule).await;
+    assert_eq!(status, 201, "{answer}");
+    let silence = r#"{"project": "alpha", "matchers": [{"name": "rule", "value": "*"}], "duration_s": 3600}"#;
+    let (_, silence) = admin(&server).call(Method::POST, "/api/v1/alerts/silences", silence).await;
+    let silence: Value = serde_json::from_str(&silence).expect("JSON");
+    let silence_id = silence["silence_id"].as_str().expect("an id").to_owned();
+    (server, Alpha { run_id: run.run_id, token_id, computation_id, silence_id })
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_path_asks_for_a_token_that_is_good_for_it() {
     let (server, alpha) = with_alpha().await;
-    let Alpha { run_id, token_id, computation_id } = &alpha;
+    let Alpha { run_id, token_id, computation_id, silence_id } = &alpha;
     let rest = server.rest();
     let of = async |project, scopes| rest.with_token(&token(&admin(&server), project, scopes).await);
     let nobody = [("no token", rest.clone()), ("a wrong token", rest.with_token("gw_wrong"))];
@@ -149,15 +182,18 @@ async fn every_path_asks_for_a_token_that_is_good_for_it() {
             for reader in [&read, &read_all] {
                 assert_eq!(refused(reader, method, target, "read only").await, 403, "{method} {target}");
             }
-        } else if ALL_PROJECTS.contains(&path.as_str()) {
+        } else if call.is_of_all_projects() {
             assert_eq!(refused(&read, method, target, "of one project").await, 403, "{target}");
-            assert_eq!(read_all.call(Method::GET, target, "").await.0, 200, "{target}");
+            let expected = if call.names_nothing() { 404 } else { 200 };
+            assert_eq!(read_all.call(Method::GET, target, "").await.0, expected, "{target}");
         } else if *path == "/api/v1/stream" {
             read.events(target, None).await;
-        } else if path.contains("{name}") {
+        } else if call.names_nothing() {
             assert_eq!(refused(&read, method, target, "read").await, 404, "{target}");
         } else if *method == Method::GET {
             read.get(target).await;
+        } else if path == CHECK {
+            assert_eq!(read.call(Method::POST, target, "{}").await.0, 200, "{target}");
         } else {
             // Let through, and told that an empty body says too little.
             assert_eq!(refused(&read, method, target, "read").await, 400, "{method} {target}");
@@ -165,7 +201,7 @@ async fn every_path_asks_for_a_token_that_is_good_for_it() {
         for rest in &foreign {
             let who = "of another project";
             if (call.needs_admin() || call.needs_ingest()) && std::ptr::eq(rest, &foreign[0])
-                || ALL_PROJECTS.contains(&path.as_str())
+                || call.is_of_all_projects()
             {
                 assert_eq!(refused(rest, method, target, who).await, 403, "{method} {target}");
             } else if call.names_something {
@@ -178,7 +214,7 @@ async fn every_path_asks_for_a_token_that_is_good_for_it() {
                 let (_, body) = rest.exchange(method.clone(), target, "{}").await;
                 // What the caller itself named may be said back.
                 let said = body.replace(target.as_str(), "");
-                let ids = [run_id, token_id, computation_id].map(String::as_str);
+                let ids = [run_id, token_id, computation_id, silence_id].map(String::as_str);
                 let unnamed = |said: String| ids.iter().fold(said, |said, id| said.replace(id, ""));
                 let said = if call.names_something { unnamed(said) } else { said };
                 for secret in std::iter::once("alpha").chain(ids) {
@@ -191,6 +227,9 @@ async fn every_path_asks_for_a_token_that_is_good_for_it() {
     assert_eq!(admin(&server).get(&format!("/api/v1/runs/{run_id}")).await["project"], "alpha");
     let tokens = admin(&server).get("/api/v1/tokens").await;
     assert!(tokens["items"].as_array().unwrap().iter().all(|token| token["revoked_at"].is_null()), "{tokens}");
+    assert_eq!(admin(&server).get("/api/v1/alerts/rules/walked").await["definition"]["when"], "run.crashed");
+    let silence = admin(&server).get(&format!("/api/v1/alerts/silences/{silence_id}")).await;
+    assert_eq!(silence["state"], "active");
     server.shutdown().await;
 }
 

@@ -7,7 +7,7 @@ use crate::{
     codec::{self, to_i64},
     error::StoreError,
     model::{Alert, AlertMoment, AlertState, RunId},
-    query::{AlertQuery, Page},
+    query::{AlertCount, AlertQuery, Page},
 };
 
 /// With the project of its run.
@@ -124,4 +124,26 @@ pub(in crate::sql) async fn alerts(backend: &impl Backend, query: &AlertQuery) -
     let found = snapshot.fetch_all(select).await?;
     let items = found.iter().take(query.limit).map(alert).collect::<Result<_, _>>()?;
     Ok(Page { items, more: found.len() > query.limit })
+}
+
+pub(in crate::sql) async fn alert_counts(
+    backend: &impl Backend,
+    project: Option<&str>,
+) -> Result<Vec<AlertCount>, StoreError> {
+    // The condition in the words of the index of open alerts.
+    let mut select =
+        Statement::new("SELECT rule_id, state, severity, count(*) AS alerts FROM alerts WHERE state <> 'resolved'");
+    if let Some(project) = project {
+        select.push(" AND project = ").push_bind(project);
+    }
+    select.push(OF_A_RUN).push(" GROUP BY rule_id, state, severity");
+    let count = |row: &_| {
+        Ok(AlertCount {
+            rule_id: codec::uuid(row, "rule_id")?,
+            state: codec::word(row, "state")?,
+            severity: codec::string(row, "severity")?,
+            alerts: codec::unsigned(row, "alerts")?,
+        })
+    };
+    backend.session(Access::Single).await?.fetch_all(select).await?.iter().map(count).collect()
 }

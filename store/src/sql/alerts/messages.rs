@@ -178,6 +178,14 @@ pub(in crate::sql) async fn find(backend: &impl Backend, message_id: Uuid) -> Re
     backend.session(Access::Single).await?.fetch_optional(select).await?.as_ref().map(message).transpose()
 }
 
+pub(in crate::sql) async fn waiting(backend: &impl Backend) -> Result<(u64, Option<i64>), StoreError> {
+    let select =
+        "SELECT COUNT(*) AS waiting, MIN(created_at_us) AS since_us FROM alert_messages WHERE state = 'waiting'";
+    let found = backend.session(Access::Single).await?.fetch_optional(Statement::new(select)).await?;
+    let Some(row) = found else { return Ok((0, None)) };
+    Ok((codec::unsigned(&row, "waiting")?, row.integer("since_us")?))
+}
+
 pub(in crate::sql) async fn messages(
     backend: &impl Backend,
     query: &MessageQuery,

@@ -34,16 +34,19 @@ fn notification(row: &impl Columns) -> Result<Notification, StoreError> {
 
 pub(in crate::sql) async fn notifications(
     backend: &impl Backend,
+    after: Option<(&str, &str)>,
     limit: usize,
 ) -> Result<Vec<Notification>, StoreError> {
-    let select = Statement::new(
+    let mut select = Statement::new(
         "SELECT * FROM alert_notifications AS new
          WHERE NOT EXISTS (SELECT 1 FROM alert_messages AS earlier
                            WHERE earlier.receiver = new.receiver AND earlier.group_key = new.group_key
-                             AND earlier.state = 'waiting')
-         ORDER BY receiver, group_key, notification_id LIMIT $1",
+                             AND earlier.state = 'waiting')",
     );
-    let select = select.bind(codec::size_i64(limit));
+    if let Some((receiver, group_key)) = after {
+        select.push(" AND (receiver, group_key) > (").push_bind(receiver).push(", ").push_bind(group_key).push(")");
+    }
+    select.push(" ORDER BY receiver, group_key, notification_id LIMIT ").push_bind(codec::size_i64(limit));
     backend.session(Access::Single).await?.fetch_all(select).await?.iter().map(notification).collect()
 }
 

@@ -1,0 +1,174 @@
+//! Alerts as Prometheus Alertmanager takes them (API v2).
+
+use std::collections::BTreeMap;
+
+use gradwatch_store::{Alert, Message};
+use serde_json::{Value, json};
+
+use super::content::{Content, RESOLVED};
+use crate::{alerts::notice::Notice, clock};
+
+/// How long Alertmanager takes an alert for firing that it does not hear of again.
+pub(super) const FIRES_FOR_US: i64 = 4 * 60 * 1_000_000;
+/// How long a test stays.
+const TEST_FIRES_FOR_US: i64 = 60 * 1_000_000;
+/// The path behind the URL of an Alertmanager.
+pub(super) const PATH: &str = "/api/v2/alerts";
+
+/// What a message says, at the time of an attempt.
+pub(super) fn body(message: &Message, content: &Content, now_us: i64) -> Value {
+    if content.test {
+        return json!([{
+            "labels": {"alertname": "gradwatch_test", "receiver": message.receiver},
+            "annotations": {"summary": "Test message of gradwatch"},
+            "startsAt": clock::text(message.created_at_us),
+            "endsAt": clock::text(now_us + TEST_FIRES_FOR_US),
+        }]);
+    }
+    content.alerts.iter().map(|notice| of_notice(notice, now_us)).collect()
+}
+
+fn of_notice(notice: &Notice, now_us: i64) -> Value {
+    let ends_at = notice.resolved_at.clone().filter(|_| notice.status == RESOLVED);
+    let mut alert = json!({
+        "labels": labels(&notice.rule, &notice.severity, &notice.project, &notice.run_id.to_string(), &notice.group,
+            &notice.labels),
+        "annotations": annotations(&notice.summary, &notice.annotations, &notice.run_name, &notice.alert_id.to_string()),
+        "startsAt": notice.fired_at,
+        "endsAt": ends_at.unwrap_or_else(|| clock::text(now_us + FIRES_FOR_US)),
+    });
+    if let Some(url) = &notice.url {
+        alert["generatorURL"] = json!(url);
+    }
+    alert
+}
+
+/// An alert that goes on firing, as the store has it. Invariant: the labels, by which Alertmanager knows an alert, are
+/// those of its notices.
+pub(super) fn of_alert(alert: &Alert, now_us: i64) -> Option<Value> {
+    let fired_at = clock::text(alert.fired?.at_us);
+    Some(json!({
+        "labels": labels(&alert.rule_name, &alert.severity, &alert.project, &alert.run_id.to_string(), &alert.group,
+            &alert.labels),
+        "annotations": annotations(&alert.summary, &alert.annotations, "", &alert.alert_id.to_string()),
+        "startsAt": fired_at,
+        "endsAt": clock::text(now_us + FIRES_FOR_US),
+    }))
+}
+
+fn labels(
+    rule: &str,
+    severity: &str,
+    project: &str,
+    run_id: &str,
+    group: &str,
+    own: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let ours =
+        [("alertname", rule), ("severity", severity), ("project", project), ("run_id", run_id), ("group", group)];
+    let ours = ours.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    named(ours.into(), own)
+}
+
+fn annotations(
+    summary: &str,
+    own: &BTreeMap<String, String>,
+    run_name: &str,
+    alert_id: &str,
+) -> BTreeMap<String, String> {
+    let ours = [("summary", summary), ("run_name", run_name), ("alert_id", alert_id)];
+    named(ours.map(|(name, value)| (name.to_owned(), value.to_owned())).into(), own)
+}
+
+/// Adds a user's own under names that Prometheus allows; one that is taken gets a number. Empty ones are none.
+fn named(mut all: BTreeMap<String, String>, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    for (name, value) in own {
+        let valid = valid_name(name);
+        let mut free = valid.clone();
+        let mut number = 2;
+        while all.contains_key(&free) {
+            free = format!("{valid}_{number}");
+            number += 1;
+        }
+        all.insert(free, value.clone());
+    }
+    all.retain(|_, value| !value.is_empty());
+    all
+}
+
+/// `[a-zA-Z_][a-zA-Z0-9_]*`.
+fn valid_name(name: &str) -> String {
+    let replaced = name.chars().map(|it| if it.is_ascii_alphanumeric() { it } else { '_' });
+    let replaced: String = replaced.collect();
+    if replaced.starts_with(|first: char| first.is_ascii_digit()) || replaced.is_empty() {
+        format!("_{replaced}")
+    } else {
+        replaced
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alerts::delivery::{content::new_message, sample};
+
+    const NOW_US: i64 = 1_772_366_400_000_000;
+
+    fn sent(notice: Notice) -> Value {
+        let receiver = sample::receiver(json!({"alertmanager": {"url": "http://a"}}));
+        let content = Content::new(&receiver, vec![notice]);
+        body(&new_message("r", "g", content.clone(), 0), &content, NOW_US)
+    }
+
+    #[test]
+    fn a_firing_alert_ends_in_four_minutes_and_one_that_is_over_when_it_ended() {
+        let mut notice = sample::notice("gap-collapse", 7);
+        notice.url = Some("https://gradwatch.example.org/runs/1".to_owned());
+        let run_id = "00000000-0000-0000-0000-000000000001";
+        assert_eq!(
+            sent(notice.clone()),
+            json!([{
+                "labels": {"alertname": "gap-collapse", "severity": "warning", "project": "p", "run_id": run_id, "group": "all"},
+                "annotations": {
+                    "summary": "the gap is gone",
+                    "run_name": "first run",
+                    "alert_id": "00000000-0000-0000-0000-000000000007",
+                },
+                "startsAt": "2026-03-01T12:00:00Z",
+                "endsAt": "2026-03-01T12:04:00Z",
+                "generatorURL": "https://gradwatch.example.org/runs/1",
+            }])
+        );
+        let over = sent(sample::resolved(&notice));
+        assert_eq!(over[0]["endsAt"], "2026-03-01T12:05:00Z");
+        assert_eq!(over[0]["labels"], sent(notice)[0]["labels"]);
+    }
+
+    #[test]
+    fn labels_get_names_that_prometheus_allows_and_none_is_lost() {
+        let mut notice = sample::notice("r", 1);
+        notice.group = String::new();
+        for (name, value) in [
+            ("a.b", "1"),
+            ("a-b", "2"),
+            ("a_b", "3"),
+            ("9", "4"),
+            ("é", "5"),
+            ("severity", "6"),
+            ("", "7"),
+            ("none", ""),
+        ] {
+            notice.labels.insert(name.to_owned(), value.to_owned());
+        }
+        let labels = sent(notice)[0]["labels"].clone();
+        let named = |name: &str| labels[name].as_str().unwrap_or_default().to_owned();
+        assert_eq!((named("a_b"), named("a_b_2"), named("a_b_3")), ("2".into(), "1".into(), "3".into()));
+        assert_eq!((named("_9"), named("severity"), named("severity_2")), ("4".into(), "warning".into(), "6".into()));
+        let mut others = [named("_"), named("__2")];
+        others.sort();
+        assert_eq!(others, ["5", "7"]);
+        for absent in ["none", "group"] {
+            assert_eq!(labels.get(absent), None);
+        }
+    }
+}

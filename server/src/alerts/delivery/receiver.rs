@@ -1,0 +1,305 @@
+//! One receiver: takes its messages one by one and sends them, as many at a time and a minute as it may get.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use governor::{
+    DefaultDirectRateLimiter, Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+};
+use gradwatch_rules::ReceiverKind;
+use gradwatch_store::{Delivery, Message, MessageState, StoreError};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    dispatcher::Dispatcher,
+    outcome::{Attempted, Outcome},
+    request::{kind_name, outgoing},
+    resend::{RESEND_EVERY, resend},
+    retry,
+};
+use crate::{
+    alerts::{Receiver, RuleSet},
+    clock,
+};
+
+/// Look at least this often, should nobody say that there is something due.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How long to wait for a store that does not answer.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+/// A message is taken for this long, besides the time that a request may take: longer than it waits for its turn.
+const CLAIM: Duration = Duration::from_secs(120);
+/// Messages of a disabled receiver that are looked at together.
+const DISABLED_AT_ONCE: usize = 100;
+
+/// The task of one receiver.
+pub(super) struct ReceiverTask {
+    dispatcher: Arc<Dispatcher>,
+    name: String,
+    rules: watch::Receiver<Arc<RuleSet>>,
+    due: watch::Receiver<u64>,
+    ended: CancellationToken,
+    /// With the rate that it is made for.
+    limiter: Option<(u32, DefaultDirectRateLimiter)>,
+    attempts: JoinSet<(Uuid, Sent)>,
+    /// Messages of `attempts`. Invariant: none is sent twice at a time, also when its claim has run out because the
+    /// store does not take what became of it.
+    in_flight: HashSet<Uuid>,
+    /// When messages that failed are due, microseconds since the Unix epoch.
+    retries_us: BTreeSet<i64>,
+    /// The receiver asked for nothing before.
+    paused_until: Option<Instant>,
+    resend_at: Instant,
+}
+
+/// What one attempt leaves behind.
+#[derive(Default)]
+struct Sent {
+    next_attempt_at_us: Option<i64>,
+    pause: Option<Duration>,
+}
+
+impl ReceiverTask {
+    pub(super) fn new(
+        dispatcher: Arc<Dispatcher>,
+        name: String,
+        rules: watch::Receiver<Arc<RuleSet>>,
+        due: watch::Receiver<u64>,
+        ended: CancellationToken,
+    ) -> Self {
+        Self {
+            dispatcher,
+            name,
+            rules,
+            due,
+            ended,
+            limiter: None,
+            attempts: JoinSet::new(),
+            in_flight: HashSet::new(),
+            retries_us: BTreeSet::new(),
+            paused_until: None,
+            resend_at: Instant::now(),
+        }
+    }
+
+    /// Works until the receiver is deleted or the server drains; what is under way then is ended.
+    pub(super) async fn run(mut self) {
+        let (ended, cut_off) = (self.ended.clone(), self.dispatcher.cut_off.clone());
+        ended.run_until_cancelled(self.work()).await;
+        cut_off.run_until_cancelled(async { while self.attempts.join_next().await.is_some() {} }).await;
+        // What is cut off is aborted here, and waits in the store.
+    }
+
+    async fn work(&mut self) {
+        loop {
+            self.due.borrow_and_update();
+            let current = Arc::clone(&self.rules.borrow_and_update());
+            let Some(receiver) = current.receivers.get(&self.name) else { return };
+            let wait = match self.send_due(receiver).await {
+                Ok(()) => LOOK_EVERY,
+                Err(error) => {
+                    tracing::warn!(receiver = self.name, %error, "messages wait for the store");
+                    STORE_RETRY
+                }
+            };
+            let next = self.next_look(receiver, wait);
+            tokio::select! {
+                () = sleep_until(next.into()) => {}
+                Some(sent) = self.attempts.join_next() => self.settle(sent),
+                // The senders live as long as the server.
+                Ok(()) = self.due.changed() => {}
+                Ok(()) = self.rules.changed() => {}
+            }
+        }
+    }
+
+    /// When to look again, if nothing happens before. What waits for attempts to end is looked at when they do.
+    fn next_look(&self, receiver: &Receiver, wait: Duration) -> Instant {
+        let now = Instant::now();
+        let latest = now + wait;
+        if receiver.stored.disabled.is_some() || self.is_full(receiver) {
+            return latest;
+        }
+        if let Some(until) = self.paused_until {
+            return until.min(latest);
+        }
+        let resend_at = is_alertmanager(receiver).then_some(self.resend_at);
+        if resend_at.is_some_and(|at| at <= now) {
+            return if self.attempts.is_empty() { now } else { latest };
+        }
+        let retry_us = self.retries_us.first().map(|at_us| u64::try_from(at_us - clock::now_us()).unwrap_or_default());
+        let retry_at = retry_us.map(|wait_us| now + Duration::from_micros(wait_us));
+        resend_at.into_iter().chain(retry_at).min().map_or(latest, |next| next.min(latest))
+    }
+
+    fn is_full(&self, receiver: &Receiver) -> bool {
+        self.attempts.len() >= receiver.definition.max_concurrency.max(1) as usize
+    }
+
+    async fn send_due(&mut self, receiver: &Arc<Receiver>) -> Result<(), StoreError> {
+        if receiver.stored.disabled.is_some() {
+            return self.give_up_old(receiver).await;
+        }
+        if self.paused_until.is_some_and(|until| Instant::now() < until) {
+            return Ok(());
+        }
+        self.paused_until = None;
+        if is_alertmanager(receiver) && self.resend_at <= Instant::now() {
+            // Invariant: nothing that an Alertmanager is told of again is older than what it was told last. So no message is
+            // under way meanwhile.
+            if !self.attempts.is_empty() {
+                return Ok(());
+            }
+            self.resend_at = Instant::now() + RESEND_EVERY;
+            self.wait_for_turn(receiver.definition.max_per_minute).await;
+            resend(&self.dispatcher, &receiver.definition).await?;
+        }
+        // Those are looked for now. What does not fit is looked for when an attempt has ended.
+        let now_us = clock::now_us();
+        self.retries_us.retain(|at_us| *at_us > now_us);
+        while !self.is_full(receiver) {
+            let now_us = clock::now_us();
+            let until = CLAIM + Duration::from_secs(receiver.definition.timeout_s.into());
+            let until_us = now_us + i64::try_from(until.as_micros()).unwrap_or(i64::MAX / 2);
+            let claimed = self.dispatcher.store.claim_messages(&self.name, now_us, until_us, 1).await?;
+            let Some(message) = claimed.into_iter().next() else { break };
+            if !self.in_flight.insert(message.message_id) {
+                break;
+            }
+            self.wait_for_turn(receiver.definition.max_per_minute).await;
+            let (dispatcher, receiver) = (Arc::clone(&self.dispatcher), Arc::clone(receiver));
+            self.attempts.spawn(async move { (message.message_id, attempt(&dispatcher, &receiver, message).await) });
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, sent: Result<(Uuid, Sent), tokio::task::JoinError>) {
+        let Ok((message_id, sent)) = sent else {
+            // An attempt panicked. What was in flight is taken until its claims run out.
+            if self.attempts.is_empty() {
+                self.in_flight.clear();
+            }
+            return;
+        };
+        self.in_flight.remove(&message_id);
+        self.retries_us.extend(sent.next_attempt_at_us);
+        if let Some(pause) = sent.pause {
+            let until = Instant::now() + pause;
+            self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
+        }
+    }
+
+    /// Waits until one more request fits into the minute.
+    async fn wait_for_turn(&mut self, per_minute: u32) {
+        let made_for = |(rate, _): &(u32, DefaultDirectRateLimiter)| *rate == per_minute;
+        let (_, limiter) = match self.limiter.take().filter(made_for) {
+            Some(limiter) => self.limiter.insert(limiter),
+            None => {
+                let quota = Quota::per_minute(NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN));
+                self.limiter.insert((per_minute, RateLimiter::direct(quota)))
+            }
+        };
+        while let Err(early) = limiter.check() {
+            sleep(early.wait_time_from(DefaultClock::default().now())).await;
+        }
+    }
+
+    /// Messages of a disabled receiver wait for it to be enabled, as long as any message waits.
+    async fn give_up_old(&self, receiver: &Receiver) -> Result<(), StoreError> {
+        let store = &self.dispatcher.store;
+        let now_us = clock::now_us();
+        // Taken until now, which is not at all.
+        let waiting = store.claim_messages(&self.name, now_us, now_us, DISABLED_AT_ONCE).await?;
+        for mut message in waiting.into_iter().filter(|message| message.give_up_at_us <= now_us) {
+            let why = receiver.stored.disabled.as_ref().map_or("", |(_, why)| why.as_str());
+            let attempted = Attempted::failed(Outcome::Disabled, why);
+            retry::after_attempt(&mut message, &attempted, now_us, 0.0);
+            store.record_delivery(&delivery(&message, &attempted, now_us, Duration::ZERO), &message).await?;
+            self.dispatcher.metrics.count_delivery(kind_name(&receiver.definition.kind), attempted.outcome.as_str());
+        }
+        Ok(())
+    }
+}
+
+fn is_alertmanager(receiver: &Receiver) -> bool {
+    matches!(receiver.definition.kind, ReceiverKind::Alertmanager { .. })
+}
+
+/// Invariant: what was sent is recorded before the message is anybody's again. Killed in between, it is sent once more.
+async fn attempt(dispatcher: &Dispatcher, receiver: &Receiver, mut message: Message) -> Sent {
+    let definition = &receiver.definition;
+    let (at_us, began) = (clock::now_us(), Instant::now());
+    let attempted = match outgoing(definition, &message, at_us) {
+        Ok(request) => dispatcher.connector.post(request, Duration::from_secs(definition.timeout_s.into())).await,
+        Err(problem) => Attempted::failed(Outcome::Definition, &problem),
+    };
+    let kind = kind_name(&definition.kind);
+    dispatcher.metrics.count_delivery(kind, attempted.outcome.as_str());
+    if attempted.outcome == Outcome::Gone {
+        // First, so that nothing more is sent behind it. The message itself goes on waiting, should it be enabled again.
+        let why = "the receiver answered 410 Gone".to_owned();
+        if let Err(error) = dispatcher.book.set_disabled(&definition.name, Some(why)).await {
+            tracing::warn!(receiver = definition.name, %error, "receiver cannot be disabled");
+        }
+    }
+    retry::after_attempt(&mut message, &attempted, clock::now_us(), rand::random());
+    log(&message, &attempted);
+    let delivery = delivery(&message, &attempted, at_us, began.elapsed());
+    while let Err(error) = dispatcher.store.record_delivery(&delivery, &message).await {
+        tracing::warn!(message_id = %message.message_id, %error, "an attempt waits to be recorded");
+        if dispatcher.draining.run_until_cancelled(sleep(STORE_RETRY)).await.is_none() {
+            break;
+        }
+    }
+    // Told about us as a whole, not about this message.
+    let asks_all = matches!(attempted.status, Some(429 | 503));
+    Sent {
+        next_attempt_at_us: (message.state == MessageState::Waiting).then_some(message.next_attempt_at_us),
+        pause: attempted.retry_after.filter(|_| asks_all && message.state == MessageState::Waiting).map(capped),
+    }
+}
+
+/// A pause that is longer than a message lives keeps those that come later from being sent as well.
+fn capped(pause: Duration) -> Duration {
+    pause.min(Duration::from_secs(24 * 3_600))
+}
+
+fn delivery(message: &Message, attempted: &Attempted, at_us: i64, took: Duration) -> Delivery {
+    Delivery {
+        // The store gives it.
+        delivery_id: 0,
+        message_id: message.message_id,
+        receiver: message.receiver.clone(),
+        attempt: message.attempts,
+        at_us,
+        duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        outcome: attempted.outcome.as_str().to_owned(),
+        status: attempted.status,
+        detail: attempted.detail.clone(),
+    }
+}
+
+/// Without what the receiver said: that is for who may read the attempts.
+fn log(message: &Message, attempted: &Attempted) {
+    let Message { message_id, receiver, attempts, state, .. } = message;
+    let (outcome, status) = (attempted.outcome.as_str(), attempted.status);
+    match state {
+        MessageState::Delivered => tracing::debug!(%message_id, receiver, attempts, "message delivered"),
+        MessageState::Waiting => {
+            tracing::warn!(%message_id, receiver, attempts, outcome, status, "message is tried again")
+        }
+        MessageState::Failed => {
+            tracing::error!(%message_id, receiver, attempts, outcome, status, "message is given up")
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Bodies of requests: the member at fault is named.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+    http::{HeaderMap, StatusCode, header},
+};
+use gradwatch_rules::Problem;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::{
+    api::{params, refusal::Refusal},
+    error::{Error, ErrorCode},
+};
+
+/// A JSON object.
+#[derive(Debug)]
+pub(crate) struct Members(pub(super) Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for Members {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        params::require_json(request.headers())?;
+        Ok(Self(object(&bytes(request, state).await?)?))
+    }
+}
+
+/// No body, or an empty JSON object. The content type is asked for all the same: a browser lets pages of any origin send
+/// a POST without one.
+#[derive(Debug)]
+pub(crate) struct NoMembers;
+
+impl<S: Send + Sync> FromRequest<S> for NoMembers {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        params::require_json(request.headers())?;
+        let bytes = bytes(request, state).await?;
+        if !bytes.is_empty()
+            && let Some((unknown, _)) = object(&bytes)?.into_iter().next()
+        {
+            return Err(Error::invalid(unknown, "is unknown; this call takes no members").into());
+        }
+        Ok(Self)
+    }
+}
+
+/// A rule as JSON, or a file of rules as YAML.
+#[derive(Debug)]
+pub(crate) enum RuleText {
+    Json(Map<String, Value>),
+    Yaml(String),
+}
+
+impl<S: Send + Sync> FromRequest<S> for RuleText {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
+        if !is_yaml(request.headers()) {
+            params::require_json(request.headers())
+                .map_err(|error| Error { message: "must be application/json or application/yaml".into(), ..error })?;
+            return Ok(Self::Json(object(&bytes(request, state).await?)?));
+        }
+        let bytes = bytes(request, state).await?;
+        let text = String::from_utf8(bytes.into()).map_err(|_| Error::invalid("body", "is not UTF-8"))?;
+        Ok(Self::Yaml(text))
+    }
+}
+
+fn is_yaml(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = value.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case("application/yaml")
+}
+
+async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Error> {
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        let error = Error::invalid("body", rejection.body_text());
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Error { code: ErrorCode::TooLarge, ..error },
+            _ => error,
+        }
+    })
+}
+
+fn object(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
+    let value: Value =
+        serde_json::from_slice(bytes).map_err(|error| Error::invalid("body", format!("is not JSON: {error}")))?;
+    match value {
+        Value::Object(members) => Ok(members),
+        _ => Err(Error::invalid("body", "must be a JSON object")),
+    }
+}
+
+/// Sets the name to that of the path, which a body may leave out.
+pub(super) fn set_name(members: &mut Map<String, Value>, name: &str) -> Result<(), Error> {
+    match members.insert("name".to_owned(), name.into()) {
+        None => Ok(()),
+        Some(Value::String(own)) if own == name => Ok(()),
+        Some(_) => Err(Error::invalid("name", format!("must be {name:?}, as in the path: names are for good"))),
+    }
+}
+
+/// Reads a definition of its members.
+pub(super) fn definition<T: DeserializeOwned>(members: Map<String, Value>) -> Result<T, Problem> {
+    read("", Value::Object(members))
+}
+
+/// Reads the value of a member.
+pub(super) fn read<T: DeserializeOwned>(member: &str, value: Value) -> Result<T, Problem> {
+    // Nothing recorded holds one, and a database may fail on it.
+    if let Some(field) = holding_nul(member, &value) {
+        return Err(Problem { field, position: None, message: "must not hold a NUL character".into() });
+    }
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let message = error.into_inner().to_string();
+        let field = match format!("{member}{}", field(&path, &message)) {
+            field if field.is_empty() => "body".to_owned(),
+            field => field,
+        };
+        Problem { field, position: None, message }
+    })
+}
+
+/// The member at fault: of a missing or unknown one the path names only where it is looked for.
+fn field(path: &str, message: &str) -> String {
+    let name = ["missing field `", "unknown field `"].iter().find_map(|start| message.strip_prefix(start));
+    let name = name.and_then(|rest| rest.split('`').next()).unwrap_or_default();
+    let parent = path.trim_end_matches(name).trim_end_matches(['.', '?']);
+    match (parent, name) {
+        ("", name) => name.to_owned(),
+        (parent, "") => parent.to_owned(),
+        (parent, name) => format!("{parent}.{name}"),
+    }
+}
+
+fn holding_nul(path: &str, value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => text.contains('\0').then(|| path.to_owned()),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(index, item)| holding_nul(&format!("{path}[{index}]"), item))
+        }
+        Value::Object(members) => members.iter().find_map(|(name, item)| {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            if name.contains('\0') { Some(path.replace('\0', "\\0")) } else { holding_nul(&path, item) }
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
