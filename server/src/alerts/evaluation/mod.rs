@@ -33,7 +33,7 @@ use gradwatch_rules::evaluator::ActiveRule;
 use gradwatch_store::{AlertCommit, AlertLane, RunId, Store, StoreError};
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -215,8 +215,8 @@ impl Evaluation {
         let now_us = clock::now_us();
         let looks: Vec<_> = taken.into_iter().map(|(run_id, news)| (run_id, news, self.runs.remove(&run_id))).collect();
         let this = &*self;
-        let looks = looks.into_iter().map(|(run_id, news, held)| this.look(run_id, &news, held, now_us).boxed());
-        let looks: Vec<Look> = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(READ_AT_ONCE).collect().await;
+        let looks = looks.into_iter().map(|(run_id, news, held)| this.look(run_id, news, held, now_us));
+        let looks: Vec<Look> = stream::iter(looks).buffer_unordered(READ_AT_ONCE).collect().await;
 
         let mut commits = Vec::new();
         let mut passed = Vec::new();
@@ -277,10 +277,10 @@ impl Evaluation {
     }
 
     /// Reads what is new of a run and evaluates it.
-    async fn look(&self, run_id: RunId, news: &News, mut held: Option<Held>, now_us: i64) -> Look {
+    async fn look(&self, run_id: RunId, news: News, mut held: Option<Held>, now_us: i64) -> Look {
         let parts = &self.parts;
         let stands = match &mut held {
-            Some(Held::Watched(run)) => run.hear(news),
+            Some(Held::Watched(run)) => run.hear(&news),
             Some(Held::Unwatched) => !news.reload,
             None => false,
         };

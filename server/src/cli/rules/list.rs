@@ -99,7 +99,7 @@ fn all(remote: &ServerArgs, path: &str, query: &[(&str, String)], limit: usize) 
     let client = client.ok_or_else(|| Failure::new(USAGE, "--server: which one? GRADWATCH_SERVER does as well"))?;
     runtime()?.block_on(async {
         let mut items: Vec<Value> = Vec::new();
-        let mut cursor = None;
+        let mut cursor: Option<String> = None;
         while items.len() < limit {
             let mut parameters = Serializer::new(String::new());
             parameters.extend_pairs(query).append_pair("limit", &PAGE.min(limit - items.len()).to_string());
