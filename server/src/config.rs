@@ -308,6 +308,14 @@ impl Config {
                 );
             }
         }
+        if let Some(url) = &self.alerts.public_url
+            && !(url.starts_with("https://") || url.starts_with("http://"))
+        {
+            return invalid(
+                "alerts.public_url",
+                format!("{url:?} is no address such as \"https://gradwatch.example.org\""),
+            );
+        }
         self.detectors
             .validate()
             .map_err(|error| ConfigError::Invalid { field: "detectors", message: error.to_string() })?;

@@ -1,10 +1,8 @@
 //! What an expression says at a step. Bounded: a tree is as deep and as large as the parser lets it be, and a function
 //! looks at as many values as it says.
 
-use std::cmp::Ordering;
-
 use super::{functions, series::Series};
-use crate::language::{Comparison, Function, Number, Truth};
+use crate::language::{Function, Number, Truth};
 
 /// The place of a column that the run does not have.
 pub(super) const NO_COLUMN: u32 = u32::MAX;
@@ -53,7 +51,7 @@ impl Scope<'_> {
             Truth::Constant(value) => Some(*value),
             Truth::Compare(comparison, left, right) => {
                 let (left, right) = (self.number(left)?, self.number(right)?);
-                Some(compare(*comparison, left, right))
+                Some(comparison.holds(left, right))
             }
             Truth::And(all) => self.decided(all, false),
             Truth::Or(all) => self.decided(all, true),
@@ -140,18 +138,6 @@ impl Scratch {
                 _ => f64::NAN,
             },
         }
-    }
-}
-
-fn compare(comparison: Comparison, left: f64, right: f64) -> bool {
-    let order = left.partial_cmp(&right);
-    match comparison {
-        Comparison::Less => order == Some(Ordering::Less),
-        Comparison::LessOrEqual => order.is_some_and(Ordering::is_le),
-        Comparison::Greater => order == Some(Ordering::Greater),
-        Comparison::GreaterOrEqual => order.is_some_and(Ordering::is_ge),
-        Comparison::Equal => order == Some(Ordering::Equal),
-        Comparison::NotEqual => order.is_some_and(Ordering::is_ne),
     }
 }
 

@@ -12,7 +12,6 @@ mod plan;
 mod run;
 mod selection;
 mod series;
-mod term_text;
 #[cfg(test)]
 mod tests;
 

@@ -14,7 +14,6 @@ use super::{
     plan::{self, Machines},
     selection::{GroupFilter, RunIndex, takes_run},
     series::Series,
-    term_text::text_of,
 };
 use crate::language::{Condition, Expression};
 
@@ -152,11 +151,17 @@ impl RunEvaluator {
     /// Time passes without a step: only `run.stalled` with a `for` looks at it. It fires at the time at which the silence was
     /// long enough, however late this is called.
     pub fn tick(&mut self, now_us: i64, changes: &mut Vec<Change>) {
+        self.tick_hearing_since(i64::MIN, now_us, changes);
+    }
+
+    /// The same where no step could be heard of before `since_us`: until then silence was not the run's.
+    pub fn tick_hearing_since(&mut self, since_us: i64, now_us: i64, changes: &mut Vec<Change>) {
         let Some(last) = self.last else { return };
+        let heard_us = last.at_us.max(since_us);
         let mut said = BTreeMap::new();
         for rule in &self.happenings.rules {
             let Some(silence_us) = rule.silence_us else { continue };
-            let since_us = self.rules.get(rule.rule).map_or(last.at_us, |it| it.active_from_us.max(last.at_us));
+            let since_us = self.rules.get(rule.rule).map_or(heard_us, |it| it.active_from_us.max(heard_us));
             let at_us = since_us.saturating_add(silence_us);
             if at_us <= now_us {
                 said.insert((rule.rule, String::new()), Said { condition: true, at_us });
@@ -277,7 +282,7 @@ impl RunEvaluator {
         let Some(rule) = rules.get(self.machines.all[place].rule as usize) else { return BTreeMap::new() };
         let Condition::Expression(Expression { terms, .. }) = &*rule.rule.condition else { return BTreeMap::new() };
         let scope = self.scope(place, rule, step);
-        let value = |(place, term): (usize, &crate::language::Term)| Some((text_of(&term.source), scope.term(place)?));
+        let value = |(place, term): (usize, &crate::language::Term)| Some((term.to_string(), scope.term(place)?));
         terms.iter().enumerate().filter_map(value).collect()
     }
 

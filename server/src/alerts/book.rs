@@ -277,3 +277,6 @@ fn refuse_file(source: AlertSource, what: &str, name: &str) -> Result<(), BookEr
 fn new_id() -> Uuid {
     Uuid::new_v4()
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,9 +15,9 @@ on_both_backends!(
 );
 
 fn resolved_as(alerts: &[Alert], rule: &str, reason: &str) -> bool {
-    alerts.iter().any(|alert| {
-        alert.rule_name == rule && alert.resolved.as_ref().is_some_and(|(_, because)| because == reason)
-    })
+    alerts
+        .iter()
+        .any(|alert| alert.rule_name == rule && alert.resolved.as_ref().is_some_and(|(_, because)| because == reason))
 }
 
 async fn a_new_rule_begins_with_full_windows_and_says_nothing_of_the_past(backend: Backend) {

@@ -2,7 +2,7 @@
 
 use gradwatch_server::{ServeError, config::Config, serve};
 use gradwatch_store::AlertSource;
-use gradwatch_tests::{Backend, Ended, PATIENCE, any_port, command, on_both_backends, open_request, spec};
+use gradwatch_tests::{Backend, PATIENCE, any_port, gradwatch, on_both_backends, open_request, spec};
 use tokio::time::{sleep, timeout};
 
 use super::made::{DONE, HIGH, World, text, wave};
@@ -71,14 +71,9 @@ async fn a_server_does_not_start_with_a_bad_file() {
 
     // The command says the same, as a mistake of usage.
     let data_dir = dir.path().join("data");
+    let variables = [("GRADWATCH_ALERTS__RULES_FILE", path.to_str().expect("UTF-8"))];
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir.to_str().expect("UTF-8")];
-    let Ended { code, stderr, .. } = command(&arguments)
-        .env("GRADWATCH_ALERTS__RULES_FILE", &path)
-        .output()
-        .await
-        .expect("it runs")
-        .into();
-    assert!(code == Some(2) && stderr.contains(&place), "{stderr}");
+    gradwatch(dir.path(), &variables, &arguments).with(2).says(&place);
 
     let mut config = Config::embedded(any_port(), &data_dir).expect("the defaults are valid");
     config.alerts.rules_file = Some(dir.path().join("missing.yaml"));

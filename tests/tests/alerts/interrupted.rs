@@ -88,11 +88,17 @@ async fn a_store_that_takes_nothing_is_waited_for(backend: Backend) {
 async fn a_long_history_is_evaluated_in_portions(backend: Backend) {
     const STEPS: u64 = 9_000;
     const SENT_AT_ONCE: u64 = 500;
-    let world = World::new(backend, &[DONE, "
+    let world = World::new(
+        backend,
+        &[
+            DONE,
+            "
   - name: rare
     when: scalar.x == 9 and mean(scalar.y, 1000) > 0
     receivers: [ops]
-"])
+",
+        ],
+    )
     .await;
     let request = open_request(spec());
     // Rules that cannot commit do not keep jobs from being recorded.

@@ -1,7 +1,7 @@
 //! Rules fire at the step at which they must, on jobs that train and end.
 
 use gradwatch_store::AlertState;
-use gradwatch_tests::{Backend, Job, JobOptions, on_both_backends, open_request, random_walk, spec};
+use gradwatch_tests::{AlertCall, Backend, Job, JobOptions, on_both_backends, open_request, random_walk, spec};
 use serde_json::json;
 
 use super::made::{DONE, HIGH, MEAN, World, courses, expected, mean_is_high, wave, x};
@@ -10,6 +10,7 @@ on_both_backends!(
     rules_fire_at_their_steps,
     a_real_client_is_watched_as_it_trains,
     the_end_of_a_run_ends_its_alerts,
+    a_run_that_ended_before_it_was_evaluated_is_all_the_same,
     a_deleted_run_is_forgotten,
 );
 
@@ -63,7 +64,7 @@ async fn a_real_client_is_watched_as_it_trains(backend: Backend) {
     let ended = |alerts: &[gradwatch_store::Alert]| alerts[0].state == AlertState::Resolved;
     let alerts = world.until(&run, "it ends with the run", ended).await;
     let (moment, reason) = alerts[0].resolved.clone().expect("it ended");
-    assert_eq!((moment.step, reason.as_str()), (60, "run_over"));
+    assert_eq!((moment.step, reason.as_str()), (61, "run_over"));
     world.server.stop().await;
 }
 
@@ -90,6 +91,25 @@ async fn the_end_of_a_run_ends_its_alerts(backend: Backend) {
     world.send(&other, 1..=8, |seq| wave(seq, seq)).await;
     world.until_fired(&other.run_id, "high").await;
     assert_eq!(world.said(&request.run_id).await, said);
+    world.server.stop().await;
+}
+
+async fn a_run_that_ended_before_it_was_evaluated_is_all_the_same(backend: Backend) {
+    let world = World::new(backend, &[HIGH]).await;
+    let request = open_request(spec());
+    world.faults.hold_alerts(AlertCall::Commit);
+    world.send(&request, 1..=28, |seq| wave(seq, seq)).await;
+    world.finish(&request, 28).await;
+    world.server.crash().await;
+    world.faults.allow_alerts(AlertCall::Commit, 1_000_000);
+    let ended = |alerts: &[gradwatch_store::Alert]| {
+        alerts.len() == 3 && alerts.iter().all(|alert| alert.state == AlertState::Resolved)
+    };
+    world.until(&request.run_id, "all have ended", ended).await;
+    let said = world.said(&request.run_id).await;
+    let ends: Vec<_> = said.alerts.iter().map(|alert| alert.resolved.clone().expect("it ended")).collect();
+    let end = |step, reason: &str| ((1, step), reason.to_owned());
+    assert_eq!(ends, [end(10, "condition"), end(20, "condition"), end(28, "run_over")]);
     world.server.stop().await;
 }
 

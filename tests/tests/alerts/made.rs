@@ -1,11 +1,6 @@
 //! A server with a file of rules that can crash, the store under it, made runs, and what rules must say of them.
 
-use std::{
-    ops::RangeInclusive,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{ops::RangeInclusive, path::PathBuf, sync::Arc, time::Duration};
 
 use gradwatch_proto::v1::{self, Frame, OpenRunRequest, client_message};
 use gradwatch_server::config::Config;
@@ -133,12 +128,7 @@ impl World {
     }
 
     /// Sends a stretch, with whatever before it the server asks for, and waits until it is settled.
-    pub(crate) async fn send(
-        &self,
-        request: &OpenRunRequest,
-        seqs: RangeInclusive<u64>,
-        make: impl Fn(u64) -> Frame,
-    ) {
+    pub(crate) async fn send(&self, request: &OpenRunRequest, seqs: RangeInclusive<u64>, make: impl Fn(u64) -> Frame) {
         let (mut stream, opened) = self.open(request).await;
         let first = opened.resend_from_seq.max(1).min(*seqs.start());
         stream.frames((first..=*seqs.end()).map(make).collect()).await;
@@ -169,12 +159,7 @@ impl World {
     }
 
     /// The alerts of a run, once they are so.
-    pub(crate) async fn until(
-        &self,
-        run: &str,
-        what: &str,
-        condition: impl Fn(&[Alert]) -> bool,
-    ) -> Vec<Alert> {
+    pub(crate) async fn until(&self, run: &str, what: &str, condition: impl Fn(&[Alert]) -> bool) -> Vec<Alert> {
         let query = AlertQuery { run_id: Some(run_id(run)), limit: 10_000, ..AlertQuery::default() };
         self.wait(what, async || {
             let page = self.store.alerts(&query).await?;

@@ -1,5 +1,6 @@
 //! Rules on what happens to a run, and on its silence.
 
+use gradwatch_server::config::Config;
 use gradwatch_store::{Alert, AlertState};
 use gradwatch_tests::{Backend, on_both_backends, open_request, spec};
 
@@ -22,8 +23,13 @@ const CRASHED: &str = "
     receivers: [ops]
 ";
 
+fn quick_to_crash(config: &mut Config) {
+    config.liveness.heartbeat_ms = 200;
+    config.liveness.crashed_after_s = 1;
+}
+
 async fn a_run_that_crashes_is_told_and_so_is_its_return(backend: Backend) {
-    let world = World::with(backend, &[CRASHED], |config| config.liveness.crashed_after_s = 1).await;
+    let world = World::with(backend, &[CRASHED], quick_to_crash).await;
     let request = open_request(spec());
     world.send(&request, 1..=5, |seq| wave(seq, seq)).await;
     let alerts = world.until_fired(&request.run_id, "crashed").await;
@@ -38,7 +44,7 @@ async fn a_run_that_crashes_is_told_and_so_is_its_return(backend: Backend) {
 }
 
 async fn a_crash_is_told_once_over_restarts(backend: Backend) {
-    let world = World::with(backend, &[CRASHED], |config| config.liveness.crashed_after_s = 1).await;
+    let world = World::with(backend, &[CRASHED], quick_to_crash).await;
     let request = open_request(spec());
     world.send(&request, 1..=5, |seq| wave(seq, seq)).await;
     let before = world.until_fired(&request.run_id, "crashed").await;

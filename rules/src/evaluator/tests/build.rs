@@ -1,6 +1,6 @@
 //! Rules, runs and steps to test with.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use gradwatch_store::{Kind, LayerKey, StreamKey};
 use uuid::Uuid;
@@ -13,59 +13,19 @@ use crate::{
     },
 };
 
-pub(super) fn definition(name: &str) -> RuleDefinition {
-    RuleDefinition {
-        name: name.into(),
-        select: Selector::default(),
-        when: String::new(),
-        hold: None,
-        keep_firing_for: None,
-        max_age: None,
-        severity: Default::default(),
-        summary: String::new(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        receivers: Vec::new(),
-    }
-}
-
-pub(super) fn rule(definition: RuleDefinition, condition: Condition) -> ActiveRule {
-    let rule = CompiledRule { definition, condition: Arc::new(condition) };
+/// A rule on all runs, by its condition.
+pub(super) fn rule(when: &str) -> ActiveRule {
+    let definition: RuleDefinition =
+        serde_json::from_value(serde_json::json!({ "name": "rule", "when": when })).expect("a definition");
+    let rule = CompiledRule::new(definition).expect("a rule");
     ActiveRule { rule_id: Uuid::nil(), revision: 1, active_from_us: i64::MIN, rule }
 }
 
-pub(super) fn on_event(condition: EventCondition, hold: Option<Hold>, keep: Option<Hold>) -> ActiveRule {
-    let definition = RuleDefinition { hold, keep_firing_for: keep, ..definition("on_event") };
-    rule(definition, Condition::Event(condition))
-}
-
-pub(super) fn edge(metric: &'static str) -> TermSource {
-    TermSource::Edge { metric, group: None, kind: None, window: None }
-}
-
-pub(super) fn scalar(name: &str) -> TermSource {
-    TermSource::Scalar { name: name.into() }
-}
-
-pub(super) fn expression(sources: &[TermSource], truth: Truth) -> Condition {
-    let family = if sources.iter().any(|it| matches!(it, TermSource::Edge { group: None, .. })) {
-        Family::Groups
-    } else {
-        let layers = sources.iter().find_map(|it| match it {
-            TermSource::Layer { instrument, layer: None, .. } => Some(Family::Layers(*instrument)),
-            _ => None,
-        });
-        layers.unwrap_or(Family::Run)
-    };
-    let mut readings = vec![1; sources.len()];
-    super::super::expression::calls(&truth, &mut |_: Function, term, n| readings[term] = n.max(readings[term]));
-    let terms = sources.iter().cloned().zip(readings).map(|(source, readings)| Term { source, readings }).collect();
-    Condition::Expression(Expression { text: String::new(), terms, truth, family })
-}
-
-/// `term > value`
-pub(super) fn above(term: usize, value: f64) -> Truth {
-    Truth::Compare(crate::language::Comparison::Greater, Number::Term(term), Number::Constant(value))
+pub(super) fn on_event(when: &str, hold: Option<Hold>, keep_firing_for: Option<Hold>) -> ActiveRule {
+    let mut rule = rule(when);
+    rule.rule.definition.hold = hold;
+    rule.rule.definition.keep_firing_for = keep_firing_for;
+    rule
 }
 
 pub(super) fn stream(group: &str) -> StreamKey {
@@ -114,13 +74,4 @@ pub(super) fn told(changes: &[Change]) -> Told {
 
 pub(super) fn step<'a>(step: u64, values: &'a [Option<f64>], events: &'a [EventInput<'a>]) -> StepInput<'a> {
     StepInput { segment: 0, step, received_at_us: at_us(step), values, events }
-}
-
-/// Changes that are told when these are the values of the only column, step by step from 0.
-pub(super) fn run_column(evaluator: &mut RunEvaluator, values: &[Option<f64>]) -> Vec<(u64, Phase)> {
-    let mut changes = Vec::new();
-    for (at, value) in values.iter().enumerate() {
-        evaluator.advance(&step(at as u64, &[*value], &[]), &mut changes);
-    }
-    changes.iter().map(|it| (it.step, it.phase)).collect()
 }

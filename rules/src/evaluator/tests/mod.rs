@@ -1,3 +1,9 @@
 mod build;
+mod crash_and_silence;
 mod events;
 mod expressions;
+mod functions;
+mod made;
+mod properties;
+mod reference;
+mod selection;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use gradwatch_rules::{
+    Hold,
     evaluator::{ActiveRule, Change, MachineState, RunEvaluator},
     language::{Condition, EventCondition},
 };
@@ -20,7 +21,7 @@ use super::{
     rewind::Rewind,
     watched::{About, Reader},
 };
-use crate::pipeline::Pipeline;
+use crate::{metrics::Metrics, pipeline::Pipeline};
 
 /// A cursor that has moved is saved at least so often, also when nothing else changed: what is behind it is read again
 /// after a restart.
@@ -50,8 +51,8 @@ impl From<StoreError> for Interrupted {
 pub(super) enum AtTheEnd {
     /// More will come.
     Wait,
-    /// So much time has passed, by the server's clock.
-    Tick(i64),
+    /// So much time has passed, by the server's clock; steps could be heard of since then.
+    Tick { hearing_since_us: i64, now_us: i64 },
     /// Nothing: the run is over.
     Finish(i64),
 }
@@ -70,8 +71,10 @@ pub(super) struct Lane {
     /// There may be events that were not looked at.
     pub(super) events_pending: bool,
     /// Types of events that rules ask for; none: nobody asks.
-    pub(super) event_types: Vec<String>,
-    /// `run.finished` and the like were told to the evaluator.
+    pub(super) event_types: Arc<Vec<String>>,
+    /// Rules that fire when time passes without a step.
+    pub(super) silences: Vec<usize>,
+    /// The run is over, and its alerts have ended.
     pub(super) finished: bool,
     pub(super) saved_at: Instant,
 }
@@ -106,14 +109,18 @@ impl Lane {
             self.add_events(reader, about, &mut chunk, reached.filter(|_| more), last_event_id).await?;
         }
         let end = if more || self.finished { AtTheEnd::Wait } else { end };
-        if !(chunk.is_empty() && end == AtTheEnd::Wait) {
+        if !chunk.is_empty() || matches!(end, AtTheEnd::Tick { .. }) {
             let steps = chunk.len();
             let evaluated = self.evaluate(reader.pipeline, chunk, self.cursor.at, end).await?;
             reader.metrics.alert_steps_evaluated.inc_by(steps as u64);
             self.unsaved.steps += steps;
-            let reason = if matches!(end, AtTheEnd::Finish(_)) { "run_over" } else { "condition" };
-            self.record(evaluated, about, reason);
-            self.finished |= matches!(end, AtTheEnd::Finish(_));
+            self.record(evaluated, about, "condition");
+        }
+        if let (AtTheEnd::Finish(now_us), Some(evaluator)) = (end, &mut self.evaluator) {
+            let mut changes = Vec::new();
+            evaluator.finish(now_us, &mut changes);
+            changes.into_iter().for_each(|change| self.change(change, about, "run_over"));
+            self.finished = true;
         }
         if let Some(reached) = reached {
             let is_ahead = self.cursor.at.is_none_or(|at| reader.line.rank(at) < reader.line.rank(reached));
@@ -162,10 +169,8 @@ impl Lane {
         let job = move || {
             let mut changes = Vec::new();
             chunk.advance(after, &mut evaluator, &mut changes);
-            match end {
-                AtTheEnd::Wait => {}
-                AtTheEnd::Tick(now_us) => evaluator.tick(now_us, &mut changes),
-                AtTheEnd::Finish(now_us) => evaluator.finish(now_us, &mut changes),
+            if let AtTheEnd::Tick { hearing_since_us, now_us } = end {
+                evaluator.tick_hearing_since(hearing_since_us, now_us, &mut changes);
             }
             let changed = changes.iter().map(|change| (change.rule, change.group.clone()));
             let keys: BTreeSet<MachineKey> = evaluator.take_touched().into_iter().chain(changed).collect();
@@ -199,9 +204,11 @@ impl Lane {
     }
 
     /// What [`Self::commit`] answered is in the store.
-    pub(super) fn landed(&mut self, run_revision: (u64, u64)) {
+    pub(super) fn landed(&mut self, run_revision: (u64, u64), metrics: &Metrics) {
         self.cursor.number += 1;
         self.cursor.run_revision = run_revision;
+        metrics.alerts_fired.inc_by(self.unsaved.fired);
+        metrics.alerts_resolved.inc_by(self.unsaved.resolved);
         self.unsaved = Unsaved::default();
         self.saved_at = Instant::now();
         self.open.values_mut().for_each(|open| open.stored = true);
@@ -214,21 +221,19 @@ impl Lane {
 
     /// Rules that fire when time passes without a step, and whose alerts do not fire yet.
     pub(super) fn waits_for_silence(&self) -> bool {
-        self.silences().any(|rule| !self.open.contains_key(&(rule, String::new())))
-    }
-
-    fn silences(&self) -> impl Iterator<Item = usize> {
-        let is_silence = |(_, rule): &(usize, &ActiveRule)| {
-            matches!(*rule.rule.condition, Condition::Event(EventCondition::Stalled))
-                && rule.rule.definition.hold.is_some()
-        };
-        self.rules.iter().enumerate().filter(is_silence).map(|(index, _)| index)
+        self.silences.iter().any(|rule| !self.open.contains_key(&(*rule, String::new())))
     }
 
     /// Alerts that fire.
     pub(super) fn firing(&self) -> usize {
         self.open.values().filter(|open| open.alert.state == gradwatch_store::AlertState::Firing).count()
     }
+}
+
+/// Whether time alone makes a rule fire.
+pub(super) fn is_silence(rule: &ActiveRule) -> bool {
+    let is_stalled = matches!(*rule.rule.condition, Condition::Event(EventCondition::Stalled));
+    is_stalled && matches!(rule.rule.definition.hold, Some(Hold::Microseconds(_)))
 }
 
 /// The types of events that rules look at.

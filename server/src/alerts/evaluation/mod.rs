@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     lane::Interrupted,
     queue::News,
-    watched::{About, Passed, WatchedRun},
+    watched::{About, LaneRules, Passed, WatchedRun},
 };
 pub(super) use self::{lane::event_types, queue::Queue};
 use super::{RuleBook, RuleSet};
@@ -55,10 +55,12 @@ use crate::{
 const BATCH: usize = 64;
 /// Runs read at once: more would only wait for the store's connections.
 const READ_AT_ONCE: usize = 4;
+const LANES: [AlertLane; 2] = [AlertLane::Steps, AlertLane::Layers];
 /// How often time alone is looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// Runs that nobody has heard of for longer are not looked at after a start.
-const LONG_AGO_US: i64 = 30 * 86_400 * 1_000_000;
+const LONG_AGO_US: i64 = 30 * DAY_US;
+const DAY_US: i64 = 86_400 * 1_000_000;
 /// How long to wait for a store that does not answer, and for a run that was given up.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(5);
@@ -80,7 +82,7 @@ pub(super) struct Parts {
 }
 
 /// The rules by lane.
-type Lanes = Vec<(AlertLane, Arc<Vec<ActiveRule>>)>;
+type Lanes = [LaneRules; 2];
 
 /// What is in memory of a run.
 enum Held {
@@ -151,13 +153,13 @@ impl Evaluation {
                 _ = changed.changed() => {
                     let rules = Arc::clone(&changed.borrow_and_update());
                     if self.take_rules(rules) {
-                        since_us = Some(clock::now_us() - LONG_AGO_US);
+                        since_us = Some(clock::now_us() - DAY_US);
                     }
                 }
                 heard = missed.changed() => {
                     if heard.is_ok() {
                         self.runs.clear();
-                        since_us = Some(clock::now_us() - LONG_AGO_US);
+                        since_us = Some(clock::now_us() - DAY_US);
                     }
                 }
                 _ = ticks.tick() => self.tick(),
@@ -256,7 +258,7 @@ impl Evaluation {
     /// Keeps what was looked at, unless it is over, or something of it has not landed.
     fn put_back(&mut self, run_id: RunId, mut held: Held, more: bool, landed: &BTreeMap<(RunId, AlertLane), Landed>) {
         if let Held::Watched(run) = &mut held {
-            for lane in [AlertLane::Steps, AlertLane::Layers] {
+            for lane in LANES {
                 match landed.get(&(run_id, lane)) {
                     None => {}
                     Some(Landed::Yes) => run.landed(lane),
@@ -291,8 +293,9 @@ impl Evaluation {
                 held = Some(watched.map_or(Held::Unwatched, |run| Held::Watched(Box::new(run))));
             }
             let Some(Held::Watched(run)) = &mut held else { return Ok(Passed { commits: Vec::new(), more: false }) };
-            let tick = self.can_tell_silence(now_us);
-            run.pass((&*parts.store, &parts.pipeline), &self.rules, now_us, tick).await
+            // While the store is in trouble, and before the start, no step could be heard of.
+            let hearing_since_us = parts.trouble.last_us().max(self.listening_since_us);
+            run.pass((&*parts.store, &parts.pipeline), &self.rules, now_us, hearing_since_us).await
         };
         let outcome = outcome.await;
         // After a panic or half a read it is not what it was; and of what is over nothing more is expected.
@@ -312,17 +315,6 @@ impl Evaluation {
             public_url: self.parts.public_url.clone(),
             now_us,
         }
-    }
-
-    /// Whether frames could be heard for as long as any rule waits for them. While the store is in trouble, and before the
-    /// start, nothing could.
-    fn can_tell_silence(&self, now_us: i64) -> bool {
-        let listening_us = now_us - self.parts.trouble.last_us().max(self.listening_since_us);
-        let longest = self.rules.active.iter().filter_map(|rule| match rule.rule.definition.hold {
-            Some(gradwatch_rules::Hold::Microseconds(hold_us)) if is_silence(rule) => Some(hold_us),
-            _ => None,
-        });
-        longest.max().is_some_and(|hold_us| listening_us >= hold_us)
     }
 
     /// Commits evaluations in one transaction; one by one when it is refused as data.
@@ -406,12 +398,5 @@ impl From<bool> for Landed {
 }
 
 fn by_lane(rules: &[ActiveRule]) -> Lanes {
-    let of = |lane: AlertLane| Arc::new(rules.iter().filter(|rule| rule.lane() == lane).cloned().collect());
-    [AlertLane::Steps, AlertLane::Layers].map(|lane| (lane, of(lane))).into()
-}
-
-/// A rule on silence, which fires when time passes.
-fn is_silence(rule: &ActiveRule) -> bool {
-    use gradwatch_rules::language::{Condition, EventCondition};
-    matches!(*rule.rule.condition, Condition::Event(EventCondition::Stalled))
+    LANES.map(|lane| LaneRules::new(lane, rules))
 }

@@ -34,6 +34,10 @@ pub(super) struct Unsaved {
     pub(super) forgotten: BTreeSet<Uuid>,
     /// In order.
     pub(super) notifications: Vec<NewNotification>,
+    /// Alerts that began to fire.
+    pub(super) fired: u64,
+    /// Those that ended.
+    pub(super) resolved: u64,
     /// Steps evaluated.
     pub(super) steps: usize,
 }
@@ -112,12 +116,10 @@ impl Lane {
 
     /// Tells receivers that an alert fires or has ended.
     fn tell(&mut self, alert: &Alert, about: &About, moment: AlertMoment) {
-        let counter = if alert.state == AlertState::Firing {
-            &about.metrics.alerts_fired
-        } else {
-            &about.metrics.alerts_resolved
-        };
-        counter.inc();
+        match alert.state {
+            AlertState::Resolved => self.unsaved.resolved += 1,
+            _ => self.unsaved.fired += 1,
+        }
         let notice = Notice::new(alert, &about.run_name, about.public_url.as_deref());
         let content = serde_json::to_value(&notice).unwrap_or(Value::Null);
         for name in &alert.receivers {

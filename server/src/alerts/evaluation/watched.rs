@@ -26,6 +26,23 @@ const EVENTS: usize = 1_000;
 /// How often two looks at a run may disagree before it is tried again later.
 const LOOKS: usize = 20;
 
+/// The rules of a lane.
+pub(super) struct LaneRules {
+    lane: AlertLane,
+    pub(super) rules: Arc<Vec<ActiveRule>>,
+    /// What they look at besides values.
+    event_types: Arc<Vec<String>>,
+}
+
+impl LaneRules {
+    /// Those of all rules that belong to a lane.
+    pub(super) fn new(lane: AlertLane, rules: &[ActiveRule]) -> Self {
+        let rules: Vec<_> = rules.iter().filter(|rule| rule.lane() == lane).cloned().collect();
+        let event_types = Arc::new(lane::event_types(&rules));
+        Self { lane, rules: Arc::new(rules), event_types }
+    }
+}
+
 /// What is said of a run and its rules in an alert.
 pub(super) struct About {
     pub(super) run_id: RunId,
@@ -151,10 +168,10 @@ impl WatchedRun {
     pub(super) async fn load(
         store: &dyn Store,
         run_id: RunId,
-        lanes: &[(AlertLane, Arc<Vec<ActiveRule>>)],
+        lanes: &[LaneRules],
         mut about: About,
     ) -> Result<Option<Self>, Interrupted> {
-        if lanes.iter().all(|(_, rules)| rules.is_empty()) && store.open_alerts(run_id).await?.is_empty() {
+        if lanes.iter().all(|lane| lane.rules.is_empty()) && store.open_alerts(run_id).await?.is_empty() {
             return Ok(None);
         }
         let Some((run, segments, frontier)) = look(store, run_id).await? else { return Ok(None) };
@@ -176,7 +193,7 @@ impl WatchedRun {
             revision: run.revision,
             last_seen_us: run.last_seen_us,
         };
-        for (lane, rules) in lanes {
+        for LaneRules { lane, rules, event_types } in lanes {
             let evaluator = RunEvaluator::new(Arc::clone(rules), &facts);
             let alerts = alerts.remove(lane).unwrap_or_default();
             if evaluator.is_none() && alerts.is_empty() {
@@ -184,8 +201,12 @@ impl WatchedRun {
             }
             let cursor = cursors.iter().position(|cursor| cursor.lane == *lane).map(|at| cursors.swap_remove(at));
             let fresh = AlertCursor { lane: *lane, at: None, event_id: 0, number: 0, run_revision: (0, 0) };
-            let taken = rules.iter().filter(|rule| facts::takes(&rule.rule.definition.select, &facts));
-            let active_from_us = taken.map(|rule| rule.active_from_us).min().unwrap_or(i64::MAX);
+            let taken = || {
+                let rules = rules.iter().enumerate();
+                rules.filter(|(_, rule)| facts::takes(&rule.rule.definition.select, &facts))
+            };
+            let active_from_us = taken().map(|(_, rule)| rule.active_from_us).min().unwrap_or(i64::MAX);
+            let silences = taken().filter(|(_, rule)| lane::is_silence(rule)).map(|(place, _)| place);
             let lane = Lane {
                 lane: *lane,
                 rules: Arc::clone(rules),
@@ -195,7 +216,8 @@ impl WatchedRun {
                 rewind: None,
                 unsaved: Unsaved::default(),
                 events_pending: true,
-                event_types: lane::event_types(rules),
+                event_types: Arc::clone(event_types),
+                silences: silences.collect(),
                 finished: false,
                 saved_at: Instant::now(),
             };
@@ -292,7 +314,7 @@ impl WatchedRun {
         (store, pipeline): (&dyn Store, &Pipeline),
         rules: &Arc<RuleSet>,
         now_us: i64,
-        tick: bool,
+        hearing_since_us: i64,
     ) -> Result<Passed, Interrupted> {
         self.about.now_us = now_us;
         self.about.rules = Arc::clone(rules);
@@ -306,11 +328,12 @@ impl WatchedRun {
                 (through, all) = before_pending(store, self.about.run_id, &self.line, through).await?;
                 lane.events_pending = true;
             }
-            let end = match (self.state.is_over() && all, tick) {
+            let end = match (self.state.is_over(), all) {
                 // Silence ends with the word of the end, however late it is looked at.
-                (true, _) => AtTheEnd::Finish(self.last_seen_us.min(now_us)),
-                (false, true) => AtTheEnd::Tick(now_us),
-                (false, false) => AtTheEnd::Wait,
+                (true, true) => AtTheEnd::Finish(self.last_seen_us.min(now_us)),
+                (true, false) => AtTheEnd::Wait,
+                (false, _) if lane.silences.is_empty() => AtTheEnd::Wait,
+                (false, _) => AtTheEnd::Tick { hearing_since_us, now_us },
             };
             let more = lane.pass(&reader, &self.about, (through, self.frontier.event_id), end).await?;
             passed.more |= more;
@@ -322,8 +345,8 @@ impl WatchedRun {
 
     /// What the last [`Self::pass`] wanted committed is in the store.
     pub(super) fn landed(&mut self, lane: AlertLane) {
-        let revision = self.revision;
-        self.lanes.iter_mut().filter(|it| it.lane == lane).for_each(|lane| lane.landed(revision));
+        let Self { lanes, about, revision, .. } = self;
+        lanes.iter_mut().filter(|it| it.lane == lane).for_each(|lane| lane.landed(*revision, &about.metrics));
     }
 
     /// There is nothing more to say of it.
