@@ -7,7 +7,7 @@ use gradwatch_spectral::window::WINDOW_LENGTHS;
 
 use crate::{
     Hold, Problem, RuleDefinition, Template,
-    language::{CompiledRule, Condition, EventCondition, Family, Fault, Term},
+    language::{CompiledRule, Condition, EventCondition, Family, Fault, Term, shown},
     yaml::{Step, field},
 };
 
@@ -15,10 +15,12 @@ use crate::{
 pub(crate) const MAX_NAME_BYTES: usize = 100;
 /// The longest text of any other kind.
 const MAX_TEXT_BYTES: usize = 4 * 1024;
-/// The longest summary, name of a project, glob or value of a label.
+/// The longest summary, name of a project or value of a label.
 const MAX_LINE_BYTES: usize = 1024;
+/// The longest glob: as long as the name of a group may be.
+const MAX_GLOB_BYTES: usize = 256;
 /// The most labels, annotations or receivers of a rule.
-const MAX_ENTRIES: usize = 32;
+pub(crate) const MAX_ENTRIES: usize = 32;
 /// Steps are below 2^53.
 const MAX_STEPS: u64 = 1 << 53;
 /// Labels that every alert has of its own.
@@ -118,23 +120,23 @@ pub(crate) fn compile(definition: RuleDefinition) -> Result<CompiledRule, Vec<Fi
     if let Some(condition) = &condition {
         times(&definition, condition, &mut findings);
     }
-    let terms = match &condition {
-        Some(Condition::Expression(expression)) => expression.terms.as_slice(),
-        _ => &[],
-    };
-    findings.line(&["summary"], &definition.summary, MAX_LINE_BYTES);
-    let summary = template(&["summary"], &definition.summary, condition.is_some(), terms, &mut findings);
-    entries("labels", &definition.labels, &mut findings);
-    for (name, value) in &definition.labels {
+    let terms = condition.as_ref().map(|condition| match condition {
+        Condition::Expression(expression) => expression.terms.as_slice(),
+        Condition::Event(_) => &[],
+    });
+    // A block of YAML ends with a line break.
+    let line = definition.summary.trim_end();
+    findings.line(&["summary"], line, MAX_LINE_BYTES);
+    let summary = template(&["summary"], line, terms, &mut findings);
+    for (name, value) in entries("labels", &definition.labels, &mut findings) {
         findings.line(&["labels", name], value, MAX_LINE_BYTES);
         if OWN_LABELS.contains(&name.as_str()) {
             findings
                 .add(&["labels", name], format!("every alert has a label `{name}` of its own; choose another name"));
         }
     }
-    entries("annotations", &definition.annotations, &mut findings);
     let mut annotations = BTreeMap::new();
-    for (name, text) in &definition.annotations {
+    for (name, text) in entries("annotations", &definition.annotations, &mut findings) {
         if text.len() > MAX_TEXT_BYTES {
             let message = format!("is {} bytes long; the limit is {MAX_TEXT_BYTES}", text.len());
             findings.add(&["annotations", name], message);
@@ -143,7 +145,7 @@ pub(crate) fn compile(definition: RuleDefinition) -> Result<CompiledRule, Vec<Fi
         if let Some(at) = text.find('\0') {
             findings.add_at(keys(&["annotations", name]), Some(at), "contains a NUL character");
         }
-        let template = template(&["annotations", name], text, condition.is_some(), terms, &mut findings);
+        let template = template(&["annotations", name], text, terms, &mut findings);
         annotations.insert(name.clone(), template);
     }
     receivers(&definition.receivers, &mut findings);
@@ -155,9 +157,8 @@ pub(crate) fn compile(definition: RuleDefinition) -> Result<CompiledRule, Vec<Fi
     }
 }
 
-fn template(path: &[&str], text: &str, has_terms: bool, terms: &[Term], findings: &mut Findings) -> Template {
-    // Nothing can be said about values of a condition that was not understood.
-    if !has_terms || text.len() > MAX_TEXT_BYTES {
+fn template(path: &[&str], text: &str, terms: Option<&[Term]>, findings: &mut Findings) -> Template {
+    if text.len() > MAX_TEXT_BYTES {
         return Template::default();
     }
     Template::parse(text, terms).unwrap_or_else(|fault| {
@@ -166,12 +167,17 @@ fn template(path: &[&str], text: &str, has_terms: bool, terms: &[Term], findings
     })
 }
 
-/// Labels or annotations: not too many, with names that receivers take.
-fn entries(field: &str, entries: &BTreeMap<String, String>, findings: &mut Findings) {
-    if entries.len() > MAX_ENTRIES {
+/// Labels or annotations with names that receivers take. None where they are too many: each would be told of.
+fn entries<'d>(
+    field: &str,
+    entries: &'d BTreeMap<String, String>,
+    findings: &mut Findings,
+) -> impl Iterator<Item = (&'d String, &'d String)> + use<'d> {
+    let is_few = entries.len() <= MAX_ENTRIES;
+    if !is_few {
         findings.add(&[field], format!("are {} entries; the limit is {MAX_ENTRIES}", entries.len()));
     }
-    for name in entries.keys() {
+    for name in entries.keys().filter(|_| is_few) {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let begins_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         if name.len() > MAX_NAME_BYTES || !begins_well || !name.chars().all(is_plain) {
@@ -180,16 +186,18 @@ fn entries(field: &str, entries: &BTreeMap<String, String>, findings: &mut Findi
             findings.add(&[field, name], message);
         }
     }
+    entries.iter().filter(move |_| is_few)
 }
 
 fn receivers(receivers: &[String], findings: &mut Findings) {
     if receivers.len() > MAX_ENTRIES {
         findings.add(&["receivers"], format!("are {} names; the limit is {MAX_ENTRIES}", receivers.len()));
+        return;
     }
     for (index, name) in receivers.iter().enumerate() {
         if receivers[..index].contains(name) {
             let path = vec![Step::Key("receivers".to_owned()), Step::Index(index)];
-            findings.add_at(path, None, format!("{name:?} comes twice"));
+            findings.add_at(path, None, format!("{:?} comes twice", shown(name)));
         }
     }
 }
@@ -205,7 +213,7 @@ fn select(definition: &RuleDefinition, condition: Option<&Condition>, findings: 
     if select.labels.len() > MAX_ENTRIES {
         findings.add(&["select", "labels"], format!("are {} labels; the limit is {MAX_ENTRIES}", select.labels.len()));
     }
-    for (name, value) in &select.labels {
+    for (name, value) in select.labels.iter().take(MAX_ENTRIES) {
         findings.line(&["select", "labels", name], value, MAX_LINE_BYTES);
         if name.is_empty() || name.len() > MAX_LINE_BYTES || name.chars().any(char::is_control) {
             findings
@@ -213,7 +221,7 @@ fn select(definition: &RuleDefinition, condition: Option<&Condition>, findings: 
         }
     }
     if let Some(glob) = &select.group {
-        findings.line(&["select", "group"], glob, MAX_NAME_BYTES);
+        findings.line(&["select", "group"], glob, MAX_GLOB_BYTES);
         if let Err(error) = Glob::new(glob) {
             findings.add(&["select", "group"], format!("is no glob such as `blocks.*`: {}", error.kind()));
         } else if condition.is_some_and(is_of_the_run) {

@@ -4,8 +4,8 @@ use std::{collections::HashMap, rc::Rc};
 
 use crate::{
     Position, Problem, ReceiverDefinition, RuleDefinition, checks,
-    checks::Finding,
-    language::CompiledRule,
+    checks::{Finding, MAX_ENTRIES},
+    language::{CompiledRule, Condition, Fault, did_you_mean, shown},
     receiver_checks,
     yaml::{self, Content, Misfit, Node, Step},
 };
@@ -18,6 +18,8 @@ pub const MAX_RECEIVERS: usize = 200;
 pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
 /// The most problems that are told; the rest is counted.
 const MAX_PROBLEMS: usize = 100;
+/// Of how many receivers the names are told to someone who names none of them.
+const SHOWN_NAMES: usize = 5;
 
 /// What a file holds, checked as a whole.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ impl RuleFile {
             let message = format!("is {} bytes long; the limit is {MAX_FILE_BYTES}", yaml.len());
             return Err(vec![file_problem(Position { line: 1, column: 1 }, message)]);
         }
+        // A mark of the byte order is no part of the text, and no editor counts it.
+        let yaml = yaml.strip_prefix('\u{feff}').unwrap_or(yaml);
         if let Some(at) = yaml.find('\0') {
             return Err(vec![file_problem(Position::in_text(yaml, at), "contains a NUL character")]);
         }
@@ -79,7 +83,11 @@ impl Reader<'_> {
         for (key, _) in entries {
             if !matches!(key.text(), Some("receivers" | "rules")) {
                 let name = key.text().unwrap_or_default();
-                self.tell("file", key.position, format!("unknown key {name:?}; there are `receivers` and `rules`"));
+                self.tell(
+                    "file",
+                    key.position,
+                    format!("there is no key `{}`; there are `receivers` and `rules`", shown(name)),
+                );
             }
         }
         let receivers = self.list(root, "receivers", MAX_RECEIVERS);
@@ -109,7 +117,16 @@ impl Reader<'_> {
                         Err(findings) => self.tell_findings(&root, node, findings),
                     }
                 }
-                Err(misfit) => self.tell_misfit(&root, node, &misfit),
+                Err(misfit) => {
+                    self.tell_misfit(&root, node, &misfit);
+                    // What is wrong with the condition does not wait for the rest to be right.
+                    let fault = node.get("when").and_then(|when| Condition::read(when.text()?).err());
+                    let finding = |Fault { at, message }| {
+                        let path = vec![Step::Key("when".to_owned())];
+                        Finding { path, at: Some(at), message }
+                    };
+                    self.tell_findings(&root, node, fault.map(finding).into_iter().collect());
+                }
             }
         }
         file
@@ -137,7 +154,7 @@ impl Reader<'_> {
             let Some(node) = item.get("name") else { continue };
             let Some(name) = node.text() else { continue };
             if let Some(line) = lines.insert(name, node.position.line) {
-                let message = format!("{name:?} is a name already taken in line {line}");
+                let message = format!("{:?} is a name already taken in line {line}", shown(name));
                 self.tell(format!("{list}[{index}].name"), node.position, message);
             }
         }
@@ -150,6 +167,11 @@ impl Reader<'_> {
 
     fn tell_findings(&mut self, root: &str, node: &Node, findings: Vec<Finding>) {
         for Finding { path, at, message } in findings {
+            // A place takes reading the file from its beginning.
+            if self.problems.len() == MAX_PROBLEMS {
+                self.left_out += 1;
+                continue;
+            }
             let part = part(node, &path);
             let position = at.and_then(|at| self.place(part, at)).unwrap_or(part.position);
             self.tell(yaml::field(root, &path), position, message);
@@ -191,12 +213,14 @@ fn part<'n>(node: &'n Node, path: &[Step]) -> &'n Node {
 
 fn unknown_receivers(rule: &RuleDefinition, known: &[&str]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (index, name) in rule.receivers.iter().enumerate() {
+    for (index, name) in rule.receivers.iter().take(MAX_ENTRIES).enumerate() {
         if !known.contains(&name.as_str()) {
             let path = vec![Step::Key("receivers".to_owned()), Step::Index(index)];
-            let known =
-                if known.is_empty() { "there are none".to_owned() } else { format!("there are {}", known.join(", ")) };
-            findings.push(Finding { path, at: None, message: format!("there is no receiver {name:?}; {known}") });
+            let some = known.iter().take(SHOWN_NAMES).copied().collect::<Vec<_>>().join(", ");
+            let more = if known.len() > SHOWN_NAMES { ", …" } else { "" };
+            let all = if known.is_empty() { "there are none".to_owned() } else { format!("there are {some}{more}") };
+            let hint = did_you_mean(name, known.iter().copied(), &all);
+            findings.push(Finding { path, at: None, message: format!("there is no receiver {:?}{hint}", shown(name)) });
         }
     }
     findings

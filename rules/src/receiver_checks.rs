@@ -59,6 +59,12 @@ pub(crate) fn findings(receiver: &ReceiverDefinition) -> Vec<Finding> {
         },
         ReceiverKind::Alertmanager { url: to, bearer_env } => {
             url(&["alertmanager", "url"], to, &mut findings);
+            if to.contains('?') {
+                findings.add(
+                    &["alertmanager", "url"],
+                    "has a query (`?…`); write the address that /api/v2/alerts is appended to",
+                );
+            }
             if let Some(name) = bearer_env {
                 env(&["alertmanager", "bearer_env"], name, &mut findings);
             }
@@ -67,11 +73,10 @@ pub(crate) fn findings(receiver: &ReceiverDefinition) -> Vec<Finding> {
     if receiver.group_by.is_empty() {
         findings.add(&["group_by"], "is empty; it takes one or more of rule, project and run");
     }
-    for (index, by) in receiver.group_by.iter().enumerate() {
-        if receiver.group_by[..index].contains(by) {
-            let path = vec![Step::Key("group_by".to_owned()), Step::Index(index)];
-            findings.add_at(path, None, "comes twice");
-        }
+    let twice =
+        (1..receiver.group_by.len()).find(|index| receiver.group_by[..*index].contains(&receiver.group_by[*index]));
+    if let Some(index) = twice {
+        findings.add_at(vec![Step::Key("group_by".to_owned()), Step::Index(index)], None, "comes twice");
     }
     let numbers = [
         ("group_wait_s", receiver.group_wait_s, 0..=3600),
@@ -106,13 +111,21 @@ fn url(path: &[&str], url: &str, findings: &mut Findings) {
         findings.add(path, "holds a user name or password; use what the receiver has for signing in");
     } else if url.contains('#') {
         findings.add(path, "has a fragment (`#…`), which is never sent; leave it out");
+    } else if has_port(authority) && uri.port_u16().is_none_or(|port| port == 0) {
+        findings.add(path, "has a port that is no number from 1 to 65535");
     }
+}
+
+/// Whether something follows the host, which may be an IPv6 address in brackets.
+fn has_port(authority: &str) -> bool {
+    authority.rsplit(']').next().is_some_and(|behind| behind.contains(':'))
 }
 
 fn secrets(secrets: &[String], findings: &mut Findings) {
     let secret = |index| vec![Step::Key("webhook".to_owned()), Step::Key("secrets".to_owned()), Step::Index(index)];
     if secrets.len() > MAX_SECRETS {
         findings.add(&["webhook", "secrets"], format!("are {} secrets; the limit is {MAX_SECRETS}", secrets.len()));
+        return;
     }
     for (index, text) in secrets.iter().enumerate() {
         if !is_secret(text) {

@@ -63,8 +63,8 @@ pub struct TemplateContext<'a> {
 }
 
 impl Template {
-    /// Reads a text; `terms` are those of the rule's condition.
-    pub(crate) fn parse(text: &str, terms: &[Term]) -> Result<Self, Fault> {
+    /// Reads a text; `terms` are those of the rule's condition, where it was understood.
+    pub(crate) fn parse(text: &str, terms: Option<&[Term]>) -> Result<Self, Fault> {
         let mut parts = Vec::new();
         let mut done = 0;
         while let Some(open) = text[done..].find("{{").map(|at| done + at) {
@@ -163,7 +163,7 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-fn placeholder(inside: &str, at: usize, terms: &[Term]) -> Result<Part, Fault> {
+fn placeholder(inside: &str, at: usize, terms: Option<&[Term]>) -> Result<Part, Fault> {
     let word = inside.trim();
     if let Some(label) = word.strip_prefix("labels.") {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
@@ -202,7 +202,7 @@ fn placeholder(inside: &str, at: usize, terms: &[Term]) -> Result<Part, Fault> {
 }
 
 /// The term whose value is wanted: by its whole text, or by its metric where the condition has it once.
-fn value(quoted: &str, at: usize, terms: &[Term]) -> Result<String, Fault> {
+fn value(quoted: &str, at: usize, terms: Option<&[Term]>) -> Result<String, Fault> {
     let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let Some(inner) = inner else {
         return Err(Fault::new(
@@ -213,6 +213,7 @@ fn value(quoted: &str, at: usize, terms: &[Term]) -> Result<String, Fault> {
     let text = inner.replace("\\\"", "\"").replace("\\\\", "\\");
     let source = TermSource::read(&text).map_err(|fault| Fault::new(at, fault.message))?;
     let wanted = source.to_string();
+    let Some(terms) = terms else { return Ok(wanted) };
     let texts: Vec<String> = terms.iter().map(Term::to_string).collect();
     if texts.contains(&wanted) {
         return Ok(wanted);
@@ -256,7 +257,7 @@ mod tests {
             values: &values,
             labels: &labels,
         };
-        Template::parse(text, &terms(CONDITION)).unwrap().render(&context)
+        Template::parse(text, Some(&terms(CONDITION))).unwrap().render(&context)
     }
 
     #[test]
@@ -310,7 +311,7 @@ mod tests {
             ("{{ labels.a b }}", 0, "name of a label"),
             ("{{ {{ rule }} }}", 0, "no placeholder"),
         ] {
-            let fault = Template::parse(text, &terms).unwrap_err();
+            let fault = Template::parse(text, Some(&terms)).unwrap_err();
             assert_eq!(fault.at, at, "{text}: {}", fault.message);
             assert!(fault.message.contains(says), "{text}: {}", fault.message);
         }

@@ -334,13 +334,14 @@ rules:
   - name: i
     when: [1]
           ^
-  - name: "j\0"
+  - name: j
+    when: edge.ration < 1
           ^
-"#
-        .replace("  - name: \"j\\0\"\n          ^\n", "")
-        .as_str(),
+    for: -1
+         ^
+"#,
         &[
-            "receivers[0].webhook: unknown field `secret`",
+            "receivers[0].webhook: there is no key `secret`; did you mean `secrets`?",
             "receivers[1].name: \"ops\" is a name already taken in line 2",
             "receivers[1].webhook.url: begins with neither",
             "receivers[1].webhook.secrets[0]: a secret is `whsec_`",
@@ -358,8 +359,8 @@ rules:
             "receivers[5].alertmanager.bearer_env: the name of an environment variable",
             "receivers[6].webhook: needs `secrets` or `secrets_env`",
             "receivers[6].webhook.url: has a fragment",
-            "file: unknown key \"rulez\"",
-            "rules[0]: unknown field `whem`, expected one of `name`",
+            "file: there is no key `rulez`",
+            "rules[0]: there is no key `whem`; did you mean `when`?",
             "rules[1].name: \"a\" is a name already taken",
             "rules[1].for: 0 is out of range",
             "rules[2].for: a stalled run has no readings",
@@ -368,7 +369,7 @@ rules:
             "rules[3].for: the event happens at one moment",
             "rules[3].receivers[1]: there is no receiver \"nobody\"; there are ops",
             "rules[3].receivers[2]: \"ops\" comes twice",
-            "rules[4].select.kind: unknown variant `updates`, expected `update` or `gradient`",
+            "rules[4].select.kind: is `updates`; did you mean `update`?",
             "rules[5].select.project: is empty",
             "rules[5].select.group: is no glob",
             "rules[5].select.window: 2 is out of range",
@@ -376,11 +377,13 @@ rules:
             "rules[5].labels.severity: every alert has a label `severity`",
             "rules[5].labels.a-b: a name here has",
             "rules[5].annotations.more: the condition has no one metric `edge.gap`",
-            "rules[6]: missing field `name`",
-            "rules[7]: invalid type: string \"just text\"",
-            "rules[8].severity: unknown variant `bad`, expected one of `info`, `warning`, `critical`",
-            "rules[9].max_age: invalid type: string \"ten\"",
-            "rules[10].when: invalid type: sequence, expected a string",
+            "rules[6]: the key `name` is missing",
+            "rules[7]: is the text \"just text\", and should be a mapping",
+            "rules[8].severity: is `bad`; there are info, warning, critical",
+            "rules[9].max_age: is the text \"ten\", and should be a whole number",
+            "rules[10].when: is a list, and should be a text",
+            "rules[11].when: there is no metric `edge.ration`",
+            "rules[11].for: -1 is out of range",
         ],
     );
 }
@@ -416,6 +419,19 @@ fn yaml_that_is_none_or_too_much_is_told_at_its_place() {
 }
 
 #[test]
+fn a_mark_of_the_byte_order_is_no_text() {
+    let told = problems("\u{feff}rules: [{name: a, when: edge.ration < 1}]\n");
+    assert!(told.len() == 1 && told[0].starts_with("1:25 rules[0].when"), "{told:?}");
+}
+
+/// Line breaks of Windows.
+#[test]
+fn carriage_returns_are_line_breaks() {
+    let told = problems("rules:\r\n  - name: a\r\n    when: |\r\n      scalar.a > 1\r\n      and edge.ration < 1\r\n");
+    assert!(told.len() == 1 && told[0].starts_with("5:11 rules[0].when"), "{told:?}");
+}
+
+#[test]
 fn aliases_stand_for_what_they_name() {
     let yaml = "rules:\n  - {name: a, when: run.crashed, receivers: &who [x]}\n  - {name: b, when: run.stalled, receivers: *who}\n";
     let file = RuleFile::parse(yaml, &["x".to_owned()]).unwrap();
@@ -432,6 +448,15 @@ fn bombs_are_refused() {
     }
     let told = problems(&laughs);
     assert!(told.len() == 1 && told[0].contains("more than 250000 values"), "{told:?}");
+
+    // A long text a hundred times.
+    let aliases = vec!["*long"; 100].join(", ");
+    let told = problems(&format!("a: &long {}\nb: [{aliases}]\n", "x".repeat(1024 * 1024)));
+    assert!(told.len() == 1 && told[0].contains("16 MiB of text"), "{told:?}");
+    // Levels behind an alias.
+    let told =
+        problems(&format!("a: &a {}1{}\nb: {}*a{}\n", "[".repeat(10), "]".repeat(10), "[".repeat(9), "]".repeat(9)));
+    assert!(told.len() == 1 && told[0].contains("2:13 file: is nested more than 16"), "{told:?}");
 
     for deep in ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000), "? ".repeat(100_000)] {
         let told = problems(&deep);

@@ -19,7 +19,10 @@ pub use condition::{
     Comparison, Condition, EventCondition, Expression, Family, Function, Number, Term, TermSource, Truth,
 };
 pub(crate) use fault::Fault;
+pub(crate) use nearest::did_you_mean;
 pub use parser::{MAX_DEPTH, MAX_NODES};
+
+pub(crate) use token::shown;
 
 use crate::{Problem, RuleDefinition, Template};
 

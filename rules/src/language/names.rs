@@ -138,7 +138,14 @@ fn edge(metric: &'static str, qualifiers: &[Qualifier]) -> Result<TermSource, Fa
         match qualifier.key.as_str() {
             "group" => group = Some(qualified_name(qualifier)?),
             "kind" => kind = Some(qualified_kind(qualifier)?),
-            "window" => window = Some(qualified_window(qualifier)?),
+            "window" => {
+                let rows = qualified_window(qualifier)?;
+                if SIGMAS.iter().skip(rows).any(|sigma| sigma == metric) {
+                    let message = format!("a window of {rows} rows has no {metric}");
+                    return Err(Fault::new(qualifier.value_at, message));
+                }
+                window = Some(rows);
+            }
             other => return Err(unknown_qualifier(other, qualifier.key_at, "group, kind and window")),
         }
     }

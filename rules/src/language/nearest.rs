@@ -17,7 +17,7 @@ pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c s
 }
 
 /// `; did you mean ...?`, or what there is.
-pub(super) fn did_you_mean<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>, otherwise: &str) -> String {
+pub(crate) fn did_you_mean<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>, otherwise: &str) -> String {
     match nearest(word, candidates) {
         Some(candidate) => format!("; did you mean `{}`?", shown(candidate)),
         None => format!("; {otherwise}"),

@@ -4,13 +4,19 @@ use std::{fmt, rc::Rc};
 
 use serde::{
     Deserialize,
-    de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor, value::StrDeserializer},
+    de::{
+        self, DeserializeSeed, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
+        value::StrDeserializer,
+    },
     forward_to_deserialize_any,
 };
 use serde_saphyr::granit_parser::ScalarStyle;
 
 use super::{Content, Node, Step};
-use crate::Position;
+use crate::{
+    Position,
+    language::{did_you_mean, shown},
+};
 
 /// A value that is not what it should be.
 #[derive(Debug)]
@@ -53,6 +59,54 @@ impl std::error::Error for Misfit {}
 impl de::Error for Misfit {
     fn custom<T: fmt::Display>(message: T) -> Self {
         Self { path: Vec::new(), position: None, message: message.to_string() }
+    }
+
+    fn invalid_type(found: Unexpected<'_>, wanted: &dyn Expected) -> Self {
+        let found = match found {
+            Unexpected::Str(text) => format!("the text {:?}", shown(text)),
+            Unexpected::Unsigned(number) => number.to_string(),
+            Unexpected::Signed(number) => number.to_string(),
+            Unexpected::Float(number) => format!("{number:?}"),
+            Unexpected::Bool(value) => value.to_string(),
+            Unexpected::Map => "a mapping".to_owned(),
+            Unexpected::Seq => "a list".to_owned(),
+            Unexpected::Unit => "nothing".to_owned(),
+            other => other.to_string(),
+        };
+        Self::custom(format!("is {found}, and should be {}", in_plain_words(&wanted.to_string())))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, wanted: &dyn Expected) -> Self {
+        Self::invalid_type(found, wanted)
+    }
+
+    fn unknown_field(key: &str, known: &'static [&'static str]) -> Self {
+        Self::custom(format!("there is no key `{}`{}", shown(key), hint(key, known)))
+    }
+
+    fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
+        Self::custom(format!("is `{}`{}", shown(word), hint(word, known)))
+    }
+
+    fn missing_field(key: &'static str) -> Self {
+        Self::custom(format!("the key `{key}` is missing"))
+    }
+}
+
+fn hint(word: &str, known: &'static [&'static str]) -> String {
+    did_you_mean(word, known.iter().copied(), &format!("there are {}", known.join(", ")))
+}
+
+/// What serde calls types of Rust.
+fn in_plain_words(wanted: &str) -> &str {
+    match wanted {
+        "u32" | "u64" | "usize" => "a whole number",
+        "a string" => "a text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "a mapping",
+        name if name.starts_with("struct ") => "a mapping",
+        other => other,
     }
 }
 

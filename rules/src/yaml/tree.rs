@@ -1,7 +1,7 @@
 //! A YAML document as a tree.
 //!
-//! > **Invariant: a small file cannot become a large value.** Nodes are counted as they would be with every alias written out,
-//! > and so are levels; aliases share what they refer to.
+//! > **Invariant: a small file cannot become a large value.** Values, bytes and levels are counted as they would be with every
+//! > alias written out; here aliases share what they refer to.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,12 +12,18 @@ use serde_saphyr::granit_parser::{Event, Marker, Options, Parser, ScalarStyle, S
 
 use crate::{Position, Problem};
 
-/// The most nodes, aliases written out.
+/// The most values, aliases written out.
 const MAX_NODES: usize = 250_000;
-/// The most levels.
+/// The most bytes of texts, likewise.
+const MAX_TEXT_BYTES: usize = 16 * 1024 * 1024;
+/// The most lists and mappings in each other.
 const MAX_DEPTH: usize = 16;
 /// The most problems with the YAML itself; what follows from them is not worth reading.
 const MAX_PROBLEMS: usize = 20;
+
+const TOO_DEEP: &str = "is nested more than 16 levels deep here";
+const TOO_LARGE: &str =
+    "the file has more than 250000 values or 16 MiB of text up to here, with its aliases written out";
 
 /// A value.
 #[derive(Debug)]
@@ -27,8 +33,27 @@ pub(crate) struct Node {
     pub(crate) position: Position,
     /// The same in bytes of the file.
     pub(crate) at: usize,
+    size: Size,
+}
+
+/// What a value is with every alias in it written out.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
     nodes: usize,
-    depth: usize,
+    text_bytes: usize,
+    /// Lists and mappings in each other.
+    levels: usize,
+}
+
+impl Size {
+    /// Of a list of both; levels stay those of the deeper one.
+    fn and(self, other: Self) -> Self {
+        Self {
+            nodes: self.nodes.saturating_add(other.nodes),
+            text_bytes: self.text_bytes.saturating_add(other.text_bytes),
+            levels: self.levels.max(other.levels),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -118,7 +143,7 @@ struct Builder {
     open: Vec<Open>,
     /// What aliases refer to; never 0.
     anchors: HashMap<usize, Rc<Node>>,
-    nodes: usize,
+    total: Size,
     documents: usize,
     problems: Vec<Problem>,
 }
@@ -133,8 +158,10 @@ impl Builder {
                 if text.contains('\0') {
                     self.problems.push(problem(start, "contains a NUL character"));
                 }
+                let size = Size { nodes: 1, text_bytes: text.len(), levels: 0 };
+                self.count(size);
                 let content = Content::Scalar(text.into_owned(), style);
-                self.add(Node { content, position: start, at, nodes: 1, depth: 1 }, anchor);
+                self.add(Node { content, position: start, at, size }, anchor);
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), span);
@@ -148,28 +175,38 @@ impl Builder {
             Event::Alias(anchor) => match self.anchors.get(&anchor) {
                 Some(node) => {
                     let node = Rc::clone(node);
-                    self.nodes = self.nodes.saturating_add(node.nodes);
-                    self.attach(node, start);
+                    if self.open.len() + node.size.levels > MAX_DEPTH {
+                        return self.give_up(start, TOO_DEEP);
+                    }
+                    self.count(node.size);
+                    self.attach(node);
                 }
-                None => {
-                    self.problems.push(problem(start, "an alias refers to what it is part of"));
-                    return false;
-                }
+                None => return self.give_up(start, "an alias refers to what it is part of"),
             },
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    self.problems.push(problem(start, "a second document begins here; a file of rules has one"));
-                    return false;
+                    return self.give_up(start, "a second document begins here; a file of rules has one");
                 }
             }
             _ => {}
         }
         if self.open.len() > MAX_DEPTH {
-            self.problems.push(problem(start, format!("is nested more than {MAX_DEPTH} levels deep here")));
-            return false;
+            return self.give_up(start, TOO_DEEP);
         }
-        self.nodes <= MAX_NODES && self.problems.len() < MAX_PROBLEMS
+        if self.total.nodes > MAX_NODES || self.total.text_bytes > MAX_TEXT_BYTES {
+            return self.give_up(start, TOO_LARGE);
+        }
+        self.problems.len() < MAX_PROBLEMS
+    }
+
+    fn give_up(&mut self, position: Position, message: &str) -> bool {
+        self.problems.push(problem(position, message));
+        false
+    }
+
+    fn count(&mut self, size: Size) {
+        self.total = self.total.and(size);
     }
 
     fn refuse_tag(&mut self, tag: Option<&Tag>, span: &Span) {
@@ -181,10 +218,13 @@ impl Builder {
 
     fn close(&mut self) {
         let Some(Open { position, at, anchor, is_mapping, children }) = self.open.pop() else { return };
-        let nodes = children.iter().fold(1, |sum: usize, child| sum.saturating_add(child.nodes));
-        let depth = 1 + children.iter().map(|child| child.depth).max().unwrap_or(0);
+        // What it holds was counted when it came.
+        let own = Size { nodes: 1, text_bytes: 0, levels: 0 };
+        self.count(own);
+        let mut size = children.iter().fold(own, |size, child| size.and(child.size));
+        size.levels += 1;
         let content = if is_mapping { self.mapping(children) } else { Content::Sequence(children) };
-        self.add(Node { content, position, at, nodes, depth }, anchor);
+        self.add(Node { content, position, at, size }, anchor);
     }
 
     fn mapping(&mut self, children: Vec<Rc<Node>>) -> Content {
@@ -211,18 +251,10 @@ impl Builder {
         if anchor != 0 {
             self.anchors.insert(anchor, Rc::clone(&node));
         }
-        // What it holds was counted when it came.
-        self.nodes += 1;
-        let position = node.position;
-        self.attach(node, position);
+        self.attach(node);
     }
 
-    fn attach(&mut self, node: Rc<Node>, position: Position) {
-        if self.nodes > MAX_NODES {
-            self.problems.push(problem(position, format!("the file has more than {MAX_NODES} values up to here")));
-        } else if self.open.len() + node.depth > MAX_DEPTH {
-            self.problems.push(problem(position, format!("is nested more than {MAX_DEPTH} levels deep here")));
-        }
+    fn attach(&mut self, node: Rc<Node>) {
         match self.open.last_mut() {
             Some(open) => open.children.push(node),
             None => self.root = Some(node),

@@ -78,6 +78,7 @@ async fn a_revision_grows_with_what_is_looked_for(backend: Backend) {
     let rest = server.rest();
     let path = format!("{RULES}/r");
     let mut definition = rule("r", None);
+    definition["select"] = json!({});
     let mut last = ok(&rest, Method::POST, RULES, &definition).await;
     for (member, value, grows) in [
         ("summary", json!("other words"), false),

@@ -80,7 +80,7 @@ async fn a_definition_that_cannot_be_meant_is_refused_with_its_field() {
         ("keep_firing_for", json!("1 fortnight"), "keep_firing_for"),
         ("max_age", json!("x"), "max_age"),
         ("severity", json!("fatal"), "severity"),
-        ("select", json!([]), "select"),
+        ("select", json!("vision"), "select"),
         ("select", json!({ "project": 7 }), "select.project"),
         ("select", json!({ "team": "x" }), "select.team"),
         ("select", json!({ "kind": "hessian" }), "select.kind"),

@@ -23,20 +23,21 @@ struct World {
     silenced_rules: Vec<&'static str>,
     over: HashSet<Uuid>,
     recorded: Vec<Notification>,
+    last_id: u64,
 }
 
 impl World {
     fn new() -> Self {
         let webhook = json!({"webhook": {"url": "http://a"}, "group_wait_s": 5});
         let receivers = BTreeMap::from([("r".to_owned(), sample::receiver(webhook))]);
-        Self { receivers, silenced_rules: Vec::new(), over: HashSet::new(), recorded: Vec::new() }
+        Self { receivers, silenced_rules: Vec::new(), over: HashSet::new(), recorded: Vec::new(), last_id: 0 }
     }
 
     fn change(&mut self, definition: serde_json::Value) {
         self.receivers.insert("r".to_owned(), sample::receiver(definition));
     }
 
-    fn record(&mut self, group_key: &str, notice: &Notice, at_us: i64) -> u64 {
+    fn record(&mut self, group_key: &str, notice: &Notice, at_us: i64) {
         let state = if notice.status == "firing" { AlertState::Firing } else { AlertState::Resolved };
         let new = NewNotification {
             receiver: "r".to_owned(),
@@ -46,9 +47,8 @@ impl World {
             content: serde_json::to_value(notice).unwrap(),
             created_at_us: at_us,
         };
-        let notification_id = self.recorded.len() as u64 + 1;
-        self.recorded.push(Notification { notification_id, silenced: false, new });
-        notification_id
+        self.last_id += 1;
+        self.recorded.push(Notification { notification_id: self.last_id, silenced: false, new });
     }
 
     fn silences(&self) -> Silences {

@@ -12,7 +12,7 @@ const MAX_MATCHERS: usize = 32;
 const MAX_BYTES: usize = 1_024;
 
 /// A condition on one label of an alert.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Matcher {
     /// The label: `rule`, `project`, `run` (id or name), `group`, `severity`, or one of the alert's own.
@@ -210,15 +210,14 @@ mod tests {
     fn matchers_that_cannot_be_meant_are_refused_with_their_place() {
         let matcher = |name: &str, value: &str| Matcher { name: name.into(), value: value.into(), negate: false };
         check_matchers(&[matcher("rule", "gap*")]).unwrap();
-        for (matchers, place) in [
-            (Vec::new(), "matchers:"),
-            (vec![matcher("a", "b"); 33], "matchers:"),
+        for (matchers, field) in [
+            (Vec::new(), "matchers"),
+            (vec![matcher("a", "b"); 33], "matchers"),
             (vec![matcher("", "b")], "matchers[0].name"),
             (vec![matcher("a", "b"), matcher("a", "[z")], "matchers[1].value"),
             (vec![matcher("a", &"b".repeat(2_000))], "matchers[0].value"),
         ] {
-            let refused = check_matchers(&matchers).unwrap_err().to_string();
-            assert!(refused.starts_with(place), "{refused}");
+            assert_eq!(check_matchers(&matchers).unwrap_err().field, field);
         }
     }
 }

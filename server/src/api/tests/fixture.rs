@@ -129,7 +129,26 @@ impl Api {
         ));
         let alerts = crate::alerts::Alerts::open(&config, Arc::clone(&store), Arc::clone(&metrics)).await.unwrap();
         let alerts = Arc::new(alerts);
-        let state = AppState { config, access, store, readiness, hub, pipeline, reanalysis, alerts, metrics, draining };
+        let delivery = Arc::new(crate::alerts::Dispatcher::new(
+            &config,
+            Arc::clone(&store),
+            Arc::clone(&alerts.book),
+            Arc::clone(&metrics),
+            draining.clone(),
+        ));
+        let state = AppState {
+            delivery,
+            config,
+            access,
+            store,
+            readiness,
+            hub,
+            pipeline,
+            reanalysis,
+            alerts,
+            metrics,
+            draining,
+        };
         Self { router: router_of(state.clone()), state, _dir: dir, _queue: queue }
     }
 

@@ -91,9 +91,11 @@ fn table(file: &RuleFile) -> String {
     format!("{table}{rules} rules, {receivers} receivers: all right\n")
 }
 
+/// As it is written.
 fn hold(hold: Hold) -> String {
-    match hold {
-        Hold::Readings(count) => count.to_string(),
-        Hold::Microseconds(us) => format!("{} s", us as f64 / 1e6),
+    match serde_json::to_value(hold) {
+        Ok(Value::String(time)) => time,
+        Ok(readings) => readings.to_string(),
+        Err(_) => String::new(),
     }
 }
