@@ -5,7 +5,6 @@
 mod accept;
 mod alerts;
 mod analyses;
-mod backtest;
 mod cursor;
 mod docs;
 mod downsample;
@@ -85,7 +84,6 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/api/v1/fleet/error_split", post(fleet::error_split))
         .route("/api/v1/fleet/families", get(fleet::families::list))
         .route("/api/v1/fleet/{computation_id}", get(fleet::get))
-        .merge(backtest::routes())
         .merge(alerts::routes())
         .route("/api/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/api/v1/tokens/{token_id}", delete(tokens::revoke))

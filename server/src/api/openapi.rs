@@ -12,7 +12,7 @@ use utoipa::{
 };
 
 use super::{
-    alerts, analyses, backtest, events, fleet, groups, health,
+    alerts, analyses, events, fleet, groups, health,
     layer_message::LayerReadingMessage,
     layers,
     message::{ReadingMessage, RunMessage},
@@ -57,7 +57,7 @@ use crate::error::{ErrorCode, Problem};
         fleet::error_split,
         fleet::families::list,
         fleet::get,
-        backtest::run,
+        alerts::backtest::run,
         alerts::listing::list,
         alerts::listing::get,
         alerts::rules::list,

@@ -13,10 +13,10 @@ use axum::{
 use gradwatch_rules::file::MAX_FILE_BYTES;
 
 use self::body::BacktestBody;
-use super::{accept, openapi::Problems, params::Query, refusal::Answer};
 use crate::{
     access::Caller,
     alerts::{Backtest, BacktestReport, Backtests},
+    api::{accept, openapi::Problems, params::Query, refusal::Answer},
     error::{Error, ErrorCode},
     state::AppState,
 };

@@ -7,20 +7,20 @@ use axum::{
 };
 use gradwatch_rules::{Problem, RuleDefinition, RuleFile, Selector, Severity, language::CompiledRule};
 use gradwatch_store::{RunQuery, RunSort};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
-use super::super::{
-    params::{self, FromParams, Params},
-    refusal::Refusal,
-    runs::RunFilter,
-    text,
-};
+use super::super::body;
 use crate::{
     access::Caller,
     alerts::BacktestRequest,
+    api::{
+        params::{self, FromParams, Params},
+        refusal::Refusal,
+        runs::RunFilter,
+        text,
+    },
     error::{Error, ErrorCode},
     state::AppState,
 };
@@ -127,12 +127,9 @@ impl BacktestBody {
     }
 }
 
-/// Rules of other projects are none of a token's business; and they select none of its runs.
+/// As in the list of rules: a token of one project sees those that select this project by name.
 fn may_see(rule: &CompiledRule, project: Option<&str>) -> bool {
-    match (&rule.definition.select.project, project) {
-        (Some(of), Some(own)) => of == own,
-        _ => true,
-    }
+    project.is_none() || rule.definition.select.project.as_deref() == project
 }
 
 fn text_member(members: &mut Map<String, Value>, name: &'static str) -> Result<Option<String>, Error> {
@@ -157,9 +154,7 @@ fn compile(rules: Vec<Value>) -> Result<Vec<CompiledRule>, Vec<Problem>> {
     let (mut compiled, mut problems): (Vec<CompiledRule>, Vec<Problem>) = (Vec::new(), Vec::new());
     for (at, rule) in rules.into_iter().enumerate() {
         let within = |field: &str| format!("rules[{at}].{field}").trim_end_matches('.').to_owned();
-        let definition = RuleDefinition::deserialize(rule)
-            .map_err(|error| vec![Problem { field: String::new(), position: None, message: error.to_string() }]);
-        match definition.and_then(CompiledRule::new) {
+        match compile_one(rule) {
             Ok(rule) if compiled.iter().any(|other| other.definition.name == rule.definition.name) => {
                 let message = format!("another rule is called {:?}", rule.definition.name);
                 problems.push(Problem { field: within("name"), position: None, message });
@@ -172,6 +167,14 @@ fn compile(rules: Vec<Value>) -> Result<Vec<CompiledRule>, Vec<Problem>> {
         }
     }
     if problems.is_empty() { Ok(compiled) } else { Err(problems) }
+}
+
+fn compile_one(rule: Value) -> Result<CompiledRule, Vec<Problem>> {
+    let Value::Object(members) = rule else {
+        return Err(vec![Problem { field: String::new(), position: None, message: "must be an object".to_owned() }]);
+    };
+    let definition = body::definition::<RuleDefinition>(members).map_err(|problem| vec![problem])?;
+    CompiledRule::new(definition)
 }
 
 /// The truth as a rule that says at once when it holds.
