@@ -1,0 +1,132 @@
+//! What is refused, why and where.
+
+use gradwatch_rules::{Position, language::Condition};
+
+#[test]
+fn what_is_wrong_is_said_where_it_is() {
+    let mut wrong = Vec::new();
+    for (text, line, column, says) in [
+        // Words.
+        ("", 1, 1, "is empty"),
+        (" \n ", 1, 1, "is empty"),
+        ("edge.ratio < 1 & scalar.a > 1", 1, 16, "write `and`"),
+        ("edge.ratio < 1 || scalar.a > 1", 1, 16, "write `or`"),
+        ("!(edge.ratio < 1)", 1, 1, "write `not`"),
+        ("edge.ratio = 1", 1, 12, "to compare, write `==`"),
+        ("edge.ratio < .5", 1, 14, "begins with a digit"),
+        ("edge.ratio < 5.", 1, 14, "written like"),
+        ("edge.ratio < 10m", 1, 14, "durations stand in `for`"),
+        ("edge.ratio < 1e999", 1, 14, "too large"),
+        ("edge.ratio < 1e400 + 1", 1, 14, "too large"),
+        ("edge. < 1", 1, 6, "ends with a dot"),
+        ("scalar.'a' < 1", 1, 8, "ends with a dot"),
+        ("scalar.\"a < 1", 1, 8, "never closed"),
+        ("scalar.\"a\\n\" < 1", 1, 10, "behind `\\` stands"),
+        ("scalar.\"a\nb\" < 1", 1, 10, "no control characters"),
+        ("edge.ratio < 1\n  and % 2", 2, 7, "means nothing here"),
+        ("édge.ratio < 1", 1, 1, "means nothing here"),
+        ("scalar.\"é✓\" < ü", 1, 15, "means nothing here"),
+        ("edge.ratio < 1\0", 1, 15, "NUL"),
+        // Grammar.
+        ("edge.ratio <", 1, 13, "the condition ends where a metric"),
+        ("edge.ratio <  \n", 1, 13, "the condition ends where a metric"),
+        ("< 1", 1, 1, "found `<`, where a metric"),
+        ("edge.ratio < and", 1, 14, "found `and`, where a metric"),
+        ("edge.ratio < 1 and", 1, 19, "ends"),
+        ("edge.ratio < \"1\"", 1, 14, "the text \"1\""),
+        ("(edge.ratio < 1", 1, 16, "operator or `)`"),
+        ("edge.ratio < 1)", 1, 15, "no parenthesis is open"),
+        ("()", 1, 2, "found `)`"),
+        ("edge.ratio 1 < 2", 1, 12, "found the number 1.0, where an operator"),
+        ("edge.ratio < 1 scalar.loss > 2", 1, 16, "found `scalar.loss`, where an operator"),
+        ("edge.ratio{group} < 1", 1, 17, "where `=` is needed"),
+        ("edge.ratio{group=all} < 1", 1, 18, "double quotation marks"),
+        ("edge.ratio{group=\"a\" < 1", 1, 22, "`,` or `}`"),
+        ("edge.ratio{} < 1", 1, 12, "a qualifier such as"),
+        ("edge.ratio{group=\"a\",group=\"b\"} < 1", 1, 22, "comes twice"),
+        ("mean(edge.ratio, 5 < 1", 1, 23, "`,` or `)`"),
+        // Names.
+        ("edge.ration < 1", 1, 1, "did you mean `edge.ratio`?"),
+        ("scalar.loss > 2 and edge.ration < 1", 1, 21, "did you mean `edge.ratio`?"),
+        ("ratio < 1", 1, 1, "did you mean `edge.ratio`?"),
+        ("loss < 1", 1, 1, "`scalar.loss`"),
+        ("completely.unknown < 1", 1, 1, "metrics begin with edge."),
+        ("edge.sigma_65 < 1", 1, 1, "no metric"),
+        ("cascade.phy < 1", 1, 1, "did you mean `cascade.phi`?"),
+        ("curvature.rank_model > 1", 1, 1, "holds words"),
+        ("curvature.preconditioner > 1", 1, 1, "holds lists"),
+        ("edge.\"ratio\" < 1", 1, 1, "only names of scalars"),
+        ("edge.ratio AND 1", 1, 12, "found `AND`"),
+        ("True", 1, 1, "lower case: `true`"),
+        ("avg(edge.ratio, 5) < 1", 1, 1, "functions are mean"),
+        ("meen(edge.ratio, 5) < 1", 1, 1, "did you mean `mean`?"),
+        ("mean < 1", 1, 1, "is a function"),
+        ("edge.ratio{layer=\"a\"} < 1", 1, 12, "takes group, kind and window"),
+        ("cascade.phi{group=\"a\"} < 1", 1, 13, "takes layer"),
+        ("scalar.loss{group=\"a\"} < 1", 1, 13, "no qualifiers"),
+        ("edge.ratio{kind=\"updates\"} < 1", 1, 17, "\"update\" or \"gradient\""),
+        ("edge.ratio{window=2} < 1", 1, 19, "3 to 64"),
+        ("edge.ratio{window=65} < 1", 1, 19, "3 to 64"),
+        ("edge.ratio{window=20.5} < 1", 1, 19, "3 to 64"),
+        ("edge.ratio{group=3} < 1", 1, 18, "is a name"),
+        ("edge.ratio{group=\"\"} < 1", 1, 18, "1 to 256"),
+        // Types.
+        ("edge.ratio", 1, 1, "a condition needs what is true or false, and `edge.ratio` is a number"),
+        ("edge.ratio and 1", 1, 1, "`and` needs what is true or false, and `edge.ratio` is a number"),
+        ("edge.ratio < 1 and 1", 1, 20, "`1` is a number"),
+        ("not edge.ratio", 1, 5, "`not` needs"),
+        ("(edge.ratio < 1) + 1 > 2", 1, 1, "`+` needs a number, and `(edge.ratio < 1)` is true or false"),
+        ("1 < edge.ratio < 2", 1, 1, "join comparisons with `and`"),
+        ("edge.ratio == true", 1, 15, "`==` needs a number, and `true` is true or false"),
+        ("-(edge.ratio < 1) > 2", 1, 2, "`-` needs a number"),
+        ("abs(edge.ratio > 1) > 2", 1, 5, "`abs` needs a number"),
+        // Functions.
+        ("mean(edge.ratio) < 1", 1, 1, "was given 1 argument; write `mean(metric, n)`"),
+        ("mean() < 1", 1, 1, "was given 0 arguments"),
+        ("delta(edge.ratio, 2) < 1", 1, 1, "write `delta(metric)`"),
+        ("quantile(edge.ratio, 50) < 1", 1, 1, "write `quantile(metric, q, n)`"),
+        ("quantile(edge.ratio, 1.5, 50) < 1", 1, 22, "from 0 to 1, not `1.5`"),
+        ("mean(edge.ratio, 1) < 1", 1, 18, "2 to 1000, not `1`"),
+        ("mean(edge.ratio, 1001) < 1", 1, 18, "2 to 1000"),
+        ("mean(edge.ratio, 2.5) < 1", 1, 18, "2 to 1000"),
+        ("mean(edge.ratio, scalar.n) < 1", 1, 18, "not `scalar.n`"),
+        ("zscore(edge.ratio, 2) < 1", 1, 20, "3 to 1000"),
+        ("mean(2 * edge.ratio, 5) < 1", 1, 6, "one metric, not of `2 * edge.ratio`"),
+        ("mean(3, 5) < 1", 1, 6, "one metric, not of `3`"),
+        ("mean(edge.ration, 5) < 1", 1, 6, "did you mean `edge.ratio`?"),
+        // Constants.
+        ("edge.ratio / 0 < 1", 1, 14, "divides by zero"),
+        ("edge.ratio / (1 - 1) < 1", 1, 14, "divides by zero"),
+        ("scalar.a > 1 and\n1 / -0.0 > edge.ratio", 2, 5, "divides by zero: `1 / -0.0`"),
+        ("edge.ratio > 1e308 * 10", 1, 14, "no finite number"),
+        ("1 < 2", 1, 1, "always true"),
+        ("true", 1, 1, "always true"),
+        ("edge.ratio > 1 and 1 > 2", 1, 1, "always false"),
+        ("edge.ratio > 1 or not false", 1, 1, "always true"),
+        // Families.
+        ("edge.ratio > 1 and cascade.phi > 1", 1, 20, "already for each group"),
+        ("cascade.phi > 1 and edge.ratio > 1", 1, 21, "already for each layer"),
+        ("cascade.phi > 1 and curvature.exponent > 1", 1, 21, "each layer of curvature"),
+        // Events.
+        ("transition", 1, 11, "`to` or `from`"),
+        ("transition to", 1, 14, "a regime"),
+        ("transition to forgeting", 1, 15, "found `forgeting`"),
+        ("transition from plateau", 1, 24, "`to`"),
+        ("transition from plateau to plateau", 1, 28, "never happens"),
+        ("transition to forgetting and edge.ratio < 1", 1, 26, "stands alone"),
+        ("edge.gap_collapse and edge.ratio < 1", 1, 19, "stands alone"),
+        ("edge.ratio < 1 and edge.gap_collapse", 1, 20, "is an event"),
+        ("edge.gap_collapse{group=\"a\"}", 1, 18, "takes no qualifiers"),
+        ("edge.gap_colapse", 1, 1, "did you mean `edge.gap_collapse`?"),
+        ("run.stoled", 1, 1, "did you mean `run.stalled`?"),
+        ("job.", 1, 5, "ends with a dot"),
+        ("job.Evaluated", 1, 1, "lower-case"),
+    ] {
+        let problem = Condition::parse(text).expect_err(text);
+        let is_right = problem.position == Some(Position { line, column }) && problem.message.contains(says);
+        if !is_right || problem.field != "when" {
+            wrong.push(format!("{text:?} is to say {says:?} at {line}:{column}: {problem}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
