@@ -1,4 +1,5 @@
-//! Deletes runs: those that someone asked to delete, and those older than the retention allows. And re-analyses.
+//! Deletes runs: those that someone asked to delete, and those older than the retention allows. And re-analyses, and old
+//! alerts.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,15 +20,21 @@ pub(crate) async fn run(
     store: Arc<dyn Store>,
     pipeline: Arc<Pipeline>,
     config: Retention,
+    keep_alerts_days: u32,
     draining: CancellationToken,
 ) {
     let expire_every = Duration::from_secs(config.check_every_s);
     let mut since_expiry = expire_every;
     loop {
-        if config.days > 0 && since_expiry >= expire_every {
+        if since_expiry >= expire_every {
             since_expiry = Duration::ZERO;
-            if let Err(error) = expire(store.as_ref(), &pipeline, config.days).await {
+            if config.days > 0
+                && let Err(error) = expire(store.as_ref(), &pipeline, config.days).await
+            {
                 tracing::warn!(%error, "retention could not look for old runs");
+            }
+            if let Err(error) = purge_alerts(store.as_ref(), keep_alerts_days, &draining).await {
+                tracing::warn!(%error, "deletion of old alerts is interrupted");
             }
         }
         if let Err(error) = purge(store.as_ref(), &draining).await {
@@ -54,6 +61,12 @@ async fn expire(store: &dyn Store, pipeline: &Pipeline, days: u32) -> Result<(),
 pub(crate) async fn delete(store: &dyn Store, pipeline: &Pipeline, run_id: RunId) -> Result<(), StoreError> {
     store.mark_deleting(run_id).await?;
     pipeline.forget(run_id).await;
+    Ok(())
+}
+
+async fn purge_alerts(store: &dyn Store, days: u32, draining: &CancellationToken) -> Result<(), StoreError> {
+    let before_us = clock::now_us() - i64::from(days) * DAY_US;
+    while !draining.is_cancelled() && !store.purge_alerts(before_us, ROWS_AT_ONCE).await? {}
     Ok(())
 }
 

@@ -192,6 +192,7 @@ pub async fn serve_on(config: Config, store: Arc<dyn Store>) -> Result<ServerHan
         Arc::clone(&store),
         Arc::clone(&pipeline),
         config.retention.clone(),
+        config.alerts.keep_days,
         draining.clone(),
     ));
     tracing::info!(%address, backend = durability.backend, "listening");

@@ -1,6 +1,8 @@
 //! Repository chores. `cargo xtask lint` and `cargo xtask test` are what CI runs.
 
 mod postgres;
+mod root;
+mod tools;
 
 use std::{
     env,
@@ -58,6 +60,7 @@ fn main() -> Result<()> {
 
 fn test(arguments: &[String]) -> Result<()> {
     postgres::install_if_missing()?;
+    tools::install_if_missing(&target()?)?;
     // End-to-end tests start the real binary; `cargo test` builds it only for its own package. The features are those of
     // the whole workspace, as for the tests, or everything below would be built twice.
     cargo(["build", "--workspace", "--bin", "gradwatch"])?;
@@ -138,10 +141,13 @@ fn bench(name: Option<&str>, arguments: &[String]) -> Result<()> {
 /// one after the other everything would be built twice.
 fn program(name: &str, arguments: &[String]) -> Result<()> {
     cargo(["build", "--release", "--workspace", "--bin", "gradwatch", "--bin", name])?;
+    run(Command::new(target()?.join("release").join(name)).args(arguments))
+}
+
+/// Where everything is built: this program lies in target/<profile>.
+fn target() -> Result<PathBuf> {
     let here = env::current_exe().context("a program has a path")?;
-    // This one lies in target/<profile>.
-    let target = here.ancestors().nth(2).context("target/<profile>")?;
-    run(Command::new(target.join("release").join(name)).args(arguments))
+    Ok(here.ancestors().nth(2).context("target/<profile>")?.to_owned())
 }
 
 fn contracts() -> Result<()> {

@@ -1,14 +1,13 @@
 //! PostgreSQL's server programs, which tests start a private server with.
 
-use std::{
-    env,
-    path::Path,
-    process::{Command, Stdio},
+use std::{env, path::Path, process::Command};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    root::{as_root, succeeds},
+    run,
 };
-
-use anyhow::{Result, ensure};
-
-use crate::run;
 
 /// What the tests run, all in one folder.
 const PROGRAMS: [&str; 4] = ["initdb", "postgres", "createdb", "dropdb"];
@@ -40,20 +39,9 @@ pub(crate) fn install_if_missing() -> Result<()> {
         "{missing}, and there is no apt-get to install them with: install PostgreSQL, and put them into the PATH or \
          `pg_config` where it says where they are"
     );
-    let mut install = if is_root() {
-        Command::new("sh")
-    } else {
-        ensure!(
-            succeeds(Command::new("sudo").args(["--non-interactive", "true"])),
-            "{missing}, and installing them takes root, which is to be had neither directly nor by sudo without a \
-             password. By hand: sudo apt-get install postgresql"
-        );
-        let mut sudo = Command::new("sudo");
-        sudo.args(["--non-interactive", "sh"]);
-        sudo
-    };
+    let by_hand = format!("{missing}. By hand: sudo apt-get install postgresql");
     eprintln!("{missing}: installing them with apt-get");
-    run(install.args(["-c", INSTALL]))?;
+    run(as_root().context(by_hand)?.args(["-c", INSTALL]))?;
     ensure!(is_installed(), "{missing}, also after `apt-get install postgresql`");
     Ok(())
 }
@@ -68,14 +56,4 @@ fn is_installed() -> bool {
         .chain(debian.map(|entry| entry.path().join("bin")))
         .chain(env::split_paths(&path))
         .any(|folder| PROGRAMS.iter().all(|name| folder.join(name).is_file()))
-}
-
-fn is_root() -> bool {
-    let user = Command::new("id").arg("--user").output();
-    user.is_ok_and(|user| String::from_utf8_lossy(&user.stdout).trim() == "0")
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
 }

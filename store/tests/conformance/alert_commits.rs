@@ -29,7 +29,7 @@ pub(crate) async fn an_evaluation_comes_back_as_it_was(store: AnyStore) {
         assert_eq!(store.alert(alert.alert_id).await.unwrap().as_ref(), Some(alert));
     }
     assert_eq!(store.alert(id(5)).await.unwrap(), None);
-    let waiting = store.notifications(9).await.unwrap();
+    let waiting = store.notifications(None, 9).await.unwrap();
     // By receiver and key, and within them in the order of the commit.
     let expected = [1, 2, 0].map(|place| first.notifications[place].clone());
     assert_eq!(told(&waiting), expected);
@@ -69,7 +69,7 @@ pub(crate) async fn an_evaluation_lands_once_and_whole(store: AnyStore) {
     let runs: Vec<_> = store.alerts(&AlertQuery { limit: 9, ..AlertQuery::default() }).await.unwrap().items;
     let expected = [(200, 2), (101, 1), (300, 3), (100, 1)];
     assert_eq!(runs, expected.map(|(number, run)| alert(number, run, AlertState::Resolved)));
-    assert_eq!(store.notifications(9).await.unwrap().len(), 4);
+    assert_eq!(store.notifications(None, 9).await.unwrap().len(), 4);
     assert_eq!(store.commit_alerts(&[]).await.unwrap(), [false; 0]);
 
     let twice = store.commit_alerts(&[filled(1, 2), filled(1, 2)]).await;
@@ -129,7 +129,7 @@ pub(crate) async fn of_concurrent_evaluations_one_lands(store: AnyStore) {
         }
         assert_eq!(landed, 8);
     }
-    let told = store.notifications(1_000).await.unwrap();
+    let told = store.notifications(None, 1_000).await.unwrap();
     assert_eq!(told.len(), 40);
     assert!(told.is_sorted_by_key(|told| told.notification_id));
     assert_eq!(numbers(&store, 8).await, [(AlertLane::Steps, 5)]);
@@ -184,14 +184,14 @@ pub(crate) async fn many_rows_are_whole(store: AnyStore) {
         assert_eq!(store.open_alerts(of_run.run_id).await.unwrap(), of_run.alerts);
     }
     let expected: Vec<_> = commits.iter().flat_map(|commit| commit.notifications.clone()).collect();
-    let waiting = store.notifications(2_000).await.unwrap();
+    let waiting = store.notifications(None, 2_000).await.unwrap();
     assert_eq!(told(&waiting), expected);
-    assert_eq!(told(&store.notifications(10).await.unwrap()), expected[..10]);
+    assert_eq!(told(&store.notifications(None, 10).await.unwrap()), expected[..10]);
     let ids: Vec<_> = waiting.iter().map(|it| it.notification_id).collect();
     store.silence_notifications(&ids, true).await.unwrap();
-    assert!(store.notifications(2_000).await.unwrap().iter().all(|it| it.silenced));
+    assert!(store.notifications(None, 2_000).await.unwrap().iter().all(|it| it.silenced));
     assert!(store.seal_message(None, &ids).await.unwrap());
-    assert!(store.notifications(1).await.unwrap().is_empty());
+    assert!(store.notifications(None, 1).await.unwrap().is_empty());
 }
 
 pub(crate) async fn alerts_are_filtered_and_paged(store: AnyStore) {
@@ -296,7 +296,7 @@ pub(crate) async fn a_deleted_run_takes_its_alerts_with_it(store: AnyStore) {
     assert!(store.alert_cursors(run_id(1)).await.unwrap().is_empty());
     assert!(store.open_alerts(run_id(1)).await.unwrap().is_empty());
     assert_eq!(store.alerts(&of_run(2)).await.unwrap().items.len(), 20);
-    assert_eq!(store.notifications(9).await.unwrap().len(), 2, "what is still to be told is complete");
+    assert_eq!(store.notifications(None, 9).await.unwrap().len(), 2, "what is still to be told is complete");
     // The id can be used again, and finds nothing of before.
     owned(&store, 1).await;
     land(&store, commit(1, 0)).await;

@@ -18,7 +18,7 @@ async fn with_notifications(store: &AnyStore, keys: &[&str]) -> Vec<u64> {
     owned(store, 1).await;
     let new = keys.iter().zip(1..).map(|(key, number)| notification("pager", key, number));
     land(store, AlertCommit { notifications: new.collect(), ..commit(1, 0) }).await;
-    store.notifications(100).await.unwrap().iter().map(|it| it.notification_id).collect()
+    store.notifications(None, 100).await.unwrap().iter().map(|it| it.notification_id).collect()
 }
 
 fn ids(messages: &[Message]) -> Vec<Uuid> {
@@ -35,25 +35,59 @@ pub(crate) async fn a_message_is_sealed_once(store: AnyStore) {
     let sealed = store.message(id(2_001)).await.unwrap().unwrap();
     assert_eq!(sealed, Message { sequence: sealed.sequence, ..message("pager", "a", 1) });
     // While it waits, nothing more of its key is shown.
-    let shown = store.notifications(100).await.unwrap();
+    let shown = store.notifications(None, 100).await.unwrap();
     assert_eq!(shown.iter().map(|it| it.notification_id).collect::<Vec<_>>(), all[2..]);
     // One of them is gone already: nothing changes.
     assert!(!store.seal_message(Some(&message("pager", "a", 2)), &all).await.unwrap());
     assert!(!store.seal_message(None, &all).await.unwrap());
     assert_eq!(store.message(id(2_002)).await.unwrap(), None);
-    assert_eq!(store.notifications(100).await.unwrap(), shown);
+    assert_eq!(store.notifications(None, 100).await.unwrap(), shown);
     let again = store.seal_message(Some(&message("pager", "a", 1)), &all[1..2]).await;
     assert!(matches!(again, Err(StoreError::UniqueViolation(_))), "{again:?}");
     store.silence_notifications(&all[2..], true).await.unwrap();
-    assert!(store.notifications(100).await.unwrap()[0].silenced);
+    assert!(store.notifications(None, 100).await.unwrap()[0].silenced);
     store.silence_notifications(&all[2..], false).await.unwrap();
-    assert!(!store.notifications(100).await.unwrap()[0].silenced);
+    assert!(!store.notifications(None, 100).await.unwrap()[0].silenced);
     store.silence_notifications(&[], true).await.unwrap();
     let delivered = Message { state: MessageState::Delivered, attempts: 1, ended_at_us: Some(9), ..sealed };
     store.record_delivery(&delivery(&delivered), &delivered).await.unwrap();
-    assert_eq!(store.notifications(100).await.unwrap().len(), 2);
+    assert_eq!(store.notifications(None, 100).await.unwrap().len(), 2);
     assert!(store.seal_message(None, &all[1..]).await.unwrap(), "dropped");
-    assert_eq!(store.notifications(100).await.unwrap(), []);
+    assert_eq!(store.notifications(None, 100).await.unwrap(), []);
+}
+
+pub(crate) async fn notifications_are_paged_by_their_groups(store: AnyStore) {
+    let all = with_notifications(&store, &["b", "a", "B", "a", "", "c"]).await;
+    let keys_behind = async |after: Option<(&str, &str)>, limit| {
+        let page = store.notifications(after, limit).await.unwrap();
+        page.into_iter().map(|it| (it.new.group_key, it.notification_id)).collect::<Vec<_>>()
+    };
+    let whole = keys_behind(None, 100).await;
+    assert_eq!(whole.len(), all.len());
+    let (mut paged, mut behind) = (Vec::new(), None);
+    loop {
+        let after = behind.as_ref().map(|key: &String| ("pager", key.as_str()));
+        let page = keys_behind(after, 2).await;
+        let Some((last, _)) = page.last().cloned() else { break };
+        // No group is longer than a page, so that one which is cut comes whole behind the one before it.
+        let is_cut = page.len() == 2 && page[0].0 != last && last == "a";
+        let whole_groups = page.into_iter().filter(|(key, _)| !is_cut || *key != last).collect::<Vec<_>>();
+        behind = whole_groups.last().map(|(key, _)| key.clone());
+        paged.extend(whole_groups);
+    }
+    assert_eq!(paged, whole);
+    assert_eq!(keys_behind(Some(("pages", "")), 100).await, [], "of another receiver behind it");
+    assert_eq!(keys_behind(Some(("page", "z")), 100).await, whole, "of another receiver before it");
+}
+
+pub(crate) async fn waiting_messages_are_counted_with_the_age_of_the_oldest(store: AnyStore) {
+    assert_eq!(store.waiting_messages().await.unwrap(), (0, None));
+    let messages = [7, 5, 9].map(|number| message("pager", &format!("key {number}"), number));
+    seal(&store, &messages).await;
+    assert_eq!(store.waiting_messages().await.unwrap(), (3, Some(5)));
+    let delivered = Message { state: MessageState::Delivered, ended_at_us: Some(9), ..messages[1].clone() };
+    store.record_delivery(&delivery(&delivered), &delivered).await.unwrap();
+    assert_eq!(store.waiting_messages().await.unwrap(), (2, Some(7)));
 }
 
 pub(crate) async fn messages_of_a_key_are_taken_in_order(store: AnyStore) {
@@ -249,6 +283,6 @@ pub(crate) async fn what_is_over_is_deleted(store: AnyStore) {
     assert!(store.purge_alerts(1_000_000, 1_000).await.unwrap());
     assert_eq!(store.open_alerts(run_id(1)).await.unwrap().len(), 1);
     assert_eq!(ids(&store.messages(&all_messages()).await.unwrap().items), [id(2_009)]);
-    assert_eq!(store.notifications(9).await.unwrap().len(), 1);
+    assert_eq!(store.notifications(None, 9).await.unwrap().len(), 1);
     assert_eq!(store.deliveries(&DeliveryQuery { limit: 9, ..DeliveryQuery::default() }).await.unwrap().items.len(), 3);
 }

@@ -54,7 +54,7 @@ pub(crate) async fn a_receiver_takes_with_it_what_it_was_to_be_told(store: AnySt
     assert!(store.delete_alert_receiver("pager", 90).await.unwrap());
     let given_up = store.message(id(2_001)).await.unwrap().unwrap();
     assert_eq!((given_up.state, given_up.ended_at_us), (MessageState::Failed, Some(90)));
-    let left = store.notifications(9).await.unwrap();
+    let left = store.notifications(None, 9).await.unwrap();
     assert_eq!(left.iter().map(|it| it.new.receiver.as_str()).collect::<Vec<_>>(), ["log"]);
     assert_eq!(store.message(id(2_002)).await.unwrap().unwrap().state, MessageState::Waiting);
     assert!(!store.redeliver(id(2_001), 100, 200).await.unwrap(), "there is nobody to tell");

@@ -119,6 +119,8 @@ macro_rules! suite {
                 alert_commits::runs_to_evaluate_are_found,
                 alert_commits::a_deleted_run_takes_its_alerts_with_it,
                 alert_messages::a_message_is_sealed_once,
+                alert_messages::notifications_are_paged_by_their_groups,
+                alert_messages::waiting_messages_are_counted_with_the_age_of_the_oldest,
                 alert_messages::messages_of_a_key_are_taken_in_order,
                 alert_messages::concurrent_claims_are_apart,
                 alert_messages::what_was_attempted_is_shown,

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use gradwatch_store::{Alert, Message};
+use gradwatch_store::Message;
 use serde_json::{Value, json};
 
 use super::content::{Content, RESOLVED};
 use crate::{alerts::notice::Notice, clock};
 
 /// How long Alertmanager takes an alert for firing that it does not hear of again.
-pub(super) const FIRES_FOR_US: i64 = 4 * 60 * 1_000_000;
+const FIRES_FOR_US: i64 = 4 * 60 * 1_000_000;
 /// How long a test stays.
 const TEST_FIRES_FOR_US: i64 = 60 * 1_000_000;
 /// The path behind the URL of an Alertmanager.
@@ -28,12 +28,21 @@ pub(super) fn body(message: &Message, content: &Content, now_us: i64) -> Value {
     content.alerts.iter().map(|notice| of_notice(notice, now_us)).collect()
 }
 
-fn of_notice(notice: &Notice, now_us: i64) -> Value {
+/// One alert. Invariant: its labels, by which Alertmanager knows it, are the same each time.
+pub(super) fn of_notice(notice: &Notice, now_us: i64) -> Value {
     let ends_at = notice.resolved_at.clone().filter(|_| notice.status == RESOLVED);
+    let (run_id, alert_id) = (notice.run_id.to_string(), notice.alert_id.to_string());
+    let labels = [
+        ("alertname", notice.rule.as_str()),
+        ("severity", &notice.severity),
+        ("project", &notice.project),
+        ("run_id", &run_id),
+        ("group", &notice.group),
+    ];
+    let annotations = [("summary", notice.summary.as_str()), ("run_name", &notice.run_name), ("alert_id", &alert_id)];
     let mut alert = json!({
-        "labels": labels(&notice.rule, &notice.severity, &notice.project, &notice.run_id.to_string(), &notice.group,
-            &notice.labels),
-        "annotations": annotations(&notice.summary, &notice.annotations, &notice.run_name, &notice.alert_id.to_string()),
+        "labels": named(&labels, &notice.labels),
+        "annotations": named(&annotations, &notice.annotations),
         "startsAt": notice.fired_at,
         "endsAt": ends_at.unwrap_or_else(|| clock::text(now_us + FIRES_FOR_US)),
     });
@@ -43,45 +52,10 @@ fn of_notice(notice: &Notice, now_us: i64) -> Value {
     alert
 }
 
-/// An alert that goes on firing, as the store has it. Invariant: the labels, by which Alertmanager knows an alert, are
-/// those of its notices.
-pub(super) fn of_alert(alert: &Alert, now_us: i64) -> Option<Value> {
-    let fired_at = clock::text(alert.fired?.at_us);
-    Some(json!({
-        "labels": labels(&alert.rule_name, &alert.severity, &alert.project, &alert.run_id.to_string(), &alert.group,
-            &alert.labels),
-        "annotations": annotations(&alert.summary, &alert.annotations, "", &alert.alert_id.to_string()),
-        "startsAt": fired_at,
-        "endsAt": clock::text(now_us + FIRES_FOR_US),
-    }))
-}
-
-fn labels(
-    rule: &str,
-    severity: &str,
-    project: &str,
-    run_id: &str,
-    group: &str,
-    own: &BTreeMap<String, String>,
-) -> BTreeMap<String, String> {
-    let ours =
-        [("alertname", rule), ("severity", severity), ("project", project), ("run_id", run_id), ("group", group)];
-    let ours = ours.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    named(ours.into(), own)
-}
-
-fn annotations(
-    summary: &str,
-    own: &BTreeMap<String, String>,
-    run_name: &str,
-    alert_id: &str,
-) -> BTreeMap<String, String> {
-    let ours = [("summary", summary), ("run_name", run_name), ("alert_id", alert_id)];
-    named(ours.map(|(name, value)| (name.to_owned(), value.to_owned())).into(), own)
-}
-
 /// Adds a user's own under names that Prometheus allows; one that is taken gets a number. Empty ones are none.
-fn named(mut all: BTreeMap<String, String>, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn named(ours: &[(&str, &str)], own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut all: BTreeMap<String, String> =
+        ours.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     for (name, value) in own {
         let valid = valid_name(name);
         let mut free = valid.clone();

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Look at least this often, should nobody say that there is something new.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The share of the time that looking may take, where very much is kept back.
 const LOOK_SHARE: u32 = 20;
 /// How long to wait for a store that does not answer.
@@ -45,6 +45,8 @@ pub(crate) struct Dispatcher {
     pub(super) book: Arc<RuleBook>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) connector: Connector,
+    /// What links begin with.
+    pub(super) public_url: Option<String>,
     /// Ends looking for more to send.
     pub(super) draining: CancellationToken,
     /// Cuts off what is still being sent.
@@ -69,6 +71,7 @@ impl Dispatcher {
             book,
             metrics,
             connector: Connector::new(config.alerts.allow_addresses.clone()),
+            public_url: config.alerts.public_url.clone(),
             draining,
             cut_off: CancellationToken::new(),
             recorded: Notify::new(),

@@ -12,7 +12,7 @@ use governor::{
     clock::{Clock, DefaultClock},
 };
 use gradwatch_rules::ReceiverKind;
-use gradwatch_store::{Delivery, Message, MessageState, StoreError};
+use gradwatch_store::{Delivery, DeliveryQuery, Message, MessageState, Store, StoreError};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -255,7 +255,7 @@ async fn attempt(dispatcher: &Dispatcher, receiver: &Receiver, mut message: Mess
     retry::after_attempt(&mut message, &attempted, clock::now_us(), rand::random());
     log(&message, &attempted);
     let delivery = delivery(&message, &attempted, at_us, began.elapsed());
-    while let Err(error) = dispatcher.store.record_delivery(&delivery, &message).await {
+    while let Err(error) = record(&*dispatcher.store, &delivery, &message).await {
         tracing::warn!(message_id = %message.message_id, %error, "an attempt waits to be recorded");
         if dispatcher.draining.run_until_cancelled(sleep(STORE_RETRY)).await.is_none() {
             break;
@@ -267,6 +267,16 @@ async fn attempt(dispatcher: &Dispatcher, receiver: &Receiver, mut message: Mess
         next_attempt_at_us: (message.state == MessageState::Waiting).then_some(message.next_attempt_at_us),
         pause: attempted.retry_after.filter(|_| asks_all && message.state == MessageState::Waiting).map(capped),
     }
+}
+
+/// Invariant: an attempt is recorded once, also when the answer of an earlier try was lost.
+async fn record(store: &dyn Store, delivery: &Delivery, message: &Message) -> Result<(), StoreError> {
+    let newest = DeliveryQuery { message_id: Some(message.message_id), limit: 1, ..DeliveryQuery::default() };
+    let recorded = store.deliveries(&newest).await?;
+    if recorded.items.iter().any(|last| (last.attempt, last.at_us) == (delivery.attempt, delivery.at_us)) {
+        return Ok(());
+    }
+    store.record_delivery(delivery, message).await
 }
 
 /// A pause that is longer than a message lives keeps those that come later from being sent as well.

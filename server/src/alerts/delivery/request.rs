@@ -3,6 +3,7 @@
 use std::env;
 
 use bytes::Bytes;
+use gradwatch_rest::Endpoint;
 use gradwatch_rules::{ReceiverDefinition, ReceiverKind};
 use gradwatch_store::Message;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -63,7 +64,10 @@ pub(super) fn outgoing(receiver: &ReceiverDefinition, message: &Message, now_us:
                 (None, Some(name)) => variable("url_env", name)?,
                 (None, None) => return Err("url: is missing".to_owned()),
             };
-            Ok(Outgoing::new(url.clone(), slack::body(message, &content).to_string().into(), vec![url]))
+            // A receiver may repeat the path alone.
+            let path = Endpoint::parse(&url).map(|endpoint| endpoint.target).ok().filter(|path| path.len() > 1);
+            let secrets = [url.clone()].into_iter().chain(path).collect();
+            Ok(Outgoing::new(url, slack::body(message, &content).to_string().into(), secrets))
         }
         ReceiverKind::Alertmanager { .. } => {
             to_alertmanager(receiver, alertmanager::body(message, &content, now_us).to_string().into())

@@ -1,9 +1,12 @@
 //! Tells an Alertmanager again of what goes on firing: it forgets otherwise.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use gradwatch_rules::ReceiverDefinition;
-use gradwatch_store::{AlertQuery, AlertState, StoreError};
+use gradwatch_store::{AlertQuery, AlertState, RunId, Store, StoreError};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -14,7 +17,7 @@ use super::{
     pages::Pages,
     request::to_alertmanager,
 };
-use crate::clock;
+use crate::{alerts::Notice, clock};
 
 /// How often.
 pub(super) const RESEND_EVERY: Duration = Duration::from_secs(60);
@@ -25,6 +28,7 @@ const PAGE: usize = 500;
 /// four.
 pub(super) async fn resend(dispatcher: &Dispatcher, receiver: &ReceiverDefinition) -> Result<(), StoreError> {
     let kept_back = kept_back(dispatcher, receiver).await?;
+    let mut names = RunNames { store: &*dispatcher.store, known: HashMap::new() };
     let mut query = AlertQuery { states: vec![AlertState::Firing], limit: PAGE, ..AlertQuery::default() };
     loop {
         let page = dispatcher.store.alerts(&query).await?;
@@ -33,7 +37,12 @@ pub(super) async fn resend(dispatcher: &Dispatcher, receiver: &ReceiverDefinitio
             .items
             .iter()
             .filter(|alert| alert.receivers.contains(&receiver.name) && !kept_back.contains(&alert.alert_id));
-        let alerts: Vec<Value> = theirs.filter_map(|alert| alertmanager::of_alert(alert, now_us)).collect();
+        let mut alerts = Vec::new();
+        for alert in theirs {
+            let Some(run_name) = names.of(alert.run_id).await? else { continue };
+            let notice = Notice::new(alert, &run_name, dispatcher.public_url.as_deref());
+            alerts.push(alertmanager::of_notice(&notice, now_us));
+        }
         if !alerts.is_empty() {
             let attempted = match to_alertmanager(receiver, Value::from(alerts).to_string().into()) {
                 Ok(request) => {
@@ -67,5 +76,25 @@ async fn kept_back(dispatcher: &Dispatcher, receiver: &ReceiverDefinition) -> Re
         }
         let silenced = page.iter().filter(|it| it.silenced && it.new.receiver == receiver.name);
         kept_back.extend(silenced.map(|it| it.new.alert_id));
+    }
+}
+
+/// Names of runs, each read once.
+struct RunNames<'a> {
+    store: &'a dyn Store,
+    known: HashMap<RunId, String>,
+}
+
+impl RunNames<'_> {
+    /// `None`: the run is gone.
+    async fn of(&mut self, run_id: RunId) -> Result<Option<String>, StoreError> {
+        if let Some(name) = self.known.get(&run_id) {
+            return Ok(Some(name.clone()));
+        }
+        match self.store.run(run_id).await {
+            Ok(run) => Ok(Some(self.known.entry(run_id).or_insert(run.name).clone())),
+            Err(StoreError::UnknownRun(_) | StoreError::RunDeleting(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -1,0 +1,82 @@
+//! Programs of others that tests compare ours with, kept in target/tools.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    root::{as_root, succeeds},
+    run,
+};
+
+/// The independent implementation of Standard Webhooks.
+const STANDARD_WEBHOOKS: &str = "standardwebhooks==1.1.0";
+/// Debian's Alertmanager.
+const ALERTMANAGER: &str = "prometheus-alertmanager";
+/// Without it Debian's program does not start.
+const TEMPLATE: &str = "usr/share/prometheus/alertmanager/default.tmpl";
+
+/// Installs those that are missing. None of the machine's own programs and services is touched.
+pub(crate) fn install_if_missing(target: &Path) -> Result<()> {
+    let tools = target.join("tools");
+    standard_webhooks(&tools.join("standardwebhooks"))?;
+    alertmanager(&tools.join("alertmanager"))
+}
+
+/// A virtual environment with the package from PyPI.
+fn standard_webhooks(folder: &Path) -> Result<()> {
+    let python = folder.join("bin/python");
+    if succeeds(Command::new(&python).args(["-c", "import standardwebhooks"])) {
+        return Ok(());
+    }
+    ensure!(
+        succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"])),
+        "tests verify signatures with PyPI's {STANDARD_WEBHOOKS}; installing it takes python3 with its module venv \
+         (Debian: python3-venv)"
+    );
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
+    run(Command::new(&python).args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        STANDARD_WEBHOOKS,
+    ]))
+}
+
+/// The package is unpacked and not installed, so that it becomes no service of the machine. What it reads from a fixed place
+/// is put there.
+fn alertmanager(folder: &Path) -> Result<()> {
+    let is_there = |root: &Path, file: &str| root.join(file).is_file();
+    let program = format!("usr/bin/{ALERTMANAGER}");
+    if !is_there(Path::new("/"), &program) && !is_there(folder, &program) {
+        ensure!(
+            succeeds(Command::new("apt-get").arg("--version")) && succeeds(Command::new("dpkg").arg("--version")),
+            "tests send alerts to an Alertmanager, and there is no apt-get to fetch Debian's {ALERTMANAGER} with: install \
+             it as /{program}"
+        );
+        fs::create_dir_all(folder)?;
+        run(Command::new("apt-get").args(["download", "--quiet", ALERTMANAGER]).current_dir(folder))
+            .with_context(|| format!("cannot fetch {ALERTMANAGER}; `apt-get update` may help"))?;
+        run(Command::new("dpkg").arg("-x").arg(package(folder)?).arg(folder))?;
+        ensure!(is_there(folder, &program), "Debian's {ALERTMANAGER} holds no {program}");
+    }
+    if !is_there(Path::new("/"), TEMPLATE) {
+        let place = Path::new("/").join(TEMPLATE);
+        let shell = as_root().with_context(|| format!("{} is missing; install {ALERTMANAGER}", place.display()));
+        run(shell?.args(["-c", r#"install -D -m 644 "$0" "$1""#]).arg(folder.join(TEMPLATE)).arg(place))?;
+    }
+    Ok(())
+}
+
+/// The package file in a folder.
+fn package(folder: &Path) -> Result<PathBuf> {
+    let entries = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut packages = entries.filter(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    packages.next().with_context(|| format!("there is no package in {}", folder.display()))
+}
