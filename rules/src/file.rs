@@ -103,7 +103,7 @@ impl Reader<'_> {
                     self.tell_findings(&root, node, receiver_checks::findings(&receiver));
                     file.receivers.push(receiver);
                 }
-                Err(misfit) => self.tell_misfit(&root, node, &misfit),
+                Err(misfit) => self.tell_misfit(&root, node, &misfit.discreet()),
             }
         }
         self.unique("rules", rules);

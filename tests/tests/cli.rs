@@ -246,7 +246,7 @@ fn a_signal_ends_it_well() {
 fn every_command_explains_itself() {
     let dir = dir();
     let commands: [(&[&str], &[&str]); 10] = [
-        (&[], &["serve", "demo", "import", "reanalyze", "token", "config", "--version"]),
+        (&[], &["serve", "demo", "import", "reanalyze", "rules", "alerts", "token", "config", "--version"]),
         (&["serve"], &["--listen", "--data-dir", "--insecure", "--tls-cert", "--config", "GRADWATCH_CONFIG"]),
         (
             &["reanalyze"],

@@ -25,6 +25,8 @@ pub(crate) struct Misfit {
     path: Vec<Step>,
     position: Option<Position>,
     pub(crate) message: String,
+    /// The text in the message that was found in the file.
+    found: Option<String>,
 }
 
 impl Misfit {
@@ -35,6 +37,14 @@ impl Misfit {
 
     pub(crate) fn position(&self) -> Option<Position> {
         self.position
+    }
+
+    /// The same without the text that was found, which may be a secret in the wrong place.
+    pub(crate) fn discreet(mut self) -> Self {
+        if let Some(found) = self.found.take() {
+            self.message = self.message.replacen(&found, "a text", 1);
+        }
+        self
     }
 
     fn at(mut self, position: Position) -> Self {
@@ -58,10 +68,11 @@ impl std::error::Error for Misfit {}
 
 impl de::Error for Misfit {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { path: Vec::new(), position: None, message: message.to_string() }
+        Self { path: Vec::new(), position: None, message: message.to_string(), found: None }
     }
 
     fn invalid_type(found: Unexpected<'_>, wanted: &dyn Expected) -> Self {
+        let is_text = matches!(found, Unexpected::Str(_));
         let found = match found {
             Unexpected::Str(text) => format!("the text {:?}", shown(text)),
             Unexpected::Unsigned(number) => number.to_string(),
@@ -73,7 +84,8 @@ impl de::Error for Misfit {
             Unexpected::Unit => "nothing".to_owned(),
             other => other.to_string(),
         };
-        Self::custom(format!("is {found}, and should be {}", in_plain_words(&wanted.to_string())))
+        let misfit = Self::custom(format!("is {found}, and should be {}", in_plain_words(&wanted.to_string())));
+        Self { found: is_text.then_some(found), ..misfit }
     }
 
     fn invalid_value(found: Unexpected<'_>, wanted: &dyn Expected) -> Self {

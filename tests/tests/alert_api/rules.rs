@@ -88,7 +88,7 @@ async fn a_revision_grows_with_what_is_looked_for(backend: Backend) {
         ("for", json!(3), true),
         ("keep_firing_for", json!("1m"), true),
         ("max_age", json!(7), true),
-        ("select", json!({ "group": "all" }), true),
+        ("select", json!({ "labels": { "team": "optim" } }), true),
         ("annotations", json!({ "a": "b" }), false),
     ] {
         definition[member] = value;

@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use gradwatch_tests::{ReservedPort, Rest, command};
+use gradwatch_tests::{Peer, ReservedPort, Rest, command, open_request, spec};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -162,6 +162,8 @@ async fn no_answer_and_no_log_tells_a_secret() {
     }
     ask(Method::GET, "/api/v1/alerts/rules", "").await;
     ask(Method::GET, "/metrics", "").await;
+    // HTTP/2 tells most of what it does.
+    Peer::connect(&url).await.open_run(&open_request(spec())).await.expect("opened");
     for (what, answer) in &answers {
         assert_silent(answer, what);
     }

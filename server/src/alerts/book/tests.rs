@@ -1,5 +1,5 @@
 use gradwatch_rules::ReceiverKind;
-use gradwatch_store::SqliteStore;
+use gradwatch_store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -72,30 +72,30 @@ async fn rules_and_receivers_are_made_replaced_and_removed() {
     let desk = Desk::new(None).await;
     let book = &desk.book;
     let low = |when: &str, receivers: &[&str]| rule(json!({ "name": "low", "when": when, "receivers": receivers }));
-    assert!(message(book.put_rule(low("scalar.loss < 1", &["ops"]), true).await).contains("no receiver \"ops\""));
+    assert!(message(book.put_rule(low("scalar.loss < 1", &["ops"]), true, None).await).contains("no receiver \"ops\""));
     book.put_receiver(receiver("ops", &[SECRET]), true).await.unwrap();
-    let made = book.put_rule(low("scalar.loss < 1", &["ops"]), true).await.unwrap();
+    let made = book.put_rule(low("scalar.loss < 1", &["ops"]), true, None).await.unwrap();
     assert_eq!((made.revision, made.source, made.project.as_deref()), (1, AlertSource::Api, None));
     desk.assert_kept().await;
 
-    assert!(matches!(book.put_rule(low("scalar.loss < 1", &[]), true).await, Err(BookError::Conflict(_))));
+    assert!(matches!(book.put_rule(low("scalar.loss < 1", &[]), true, None).await, Err(BookError::Conflict(_))));
     assert!(matches!(book.put_receiver(receiver("ops", &[SECRET]), true).await, Err(BookError::Conflict(_))));
     assert!(message(book.delete_receiver("ops").await).contains("rule \"low\" names"));
     // Texts are no other rule; another condition is.
-    let same = book.put_rule(low("scalar.loss < 1", &[]), false).await.unwrap();
+    let same = book.put_rule(low("scalar.loss < 1", &[]), false, None).await.unwrap();
     assert_eq!((same.rule_id, same.revision, same.active_from_us), (made.rule_id, 1, made.active_from_us));
-    let other = book.put_rule(low("scalar.loss < 2", &[]), false).await.unwrap();
+    let other = book.put_rule(low("scalar.loss < 2", &[]), false, None).await.unwrap();
     assert_eq!((other.rule_id, other.revision), (made.rule_id, 2));
     assert!(other.active_from_us >= made.active_from_us);
 
     book.delete_receiver("ops").await.unwrap();
-    book.delete_rule("low").await.unwrap();
+    book.delete_rule("low", None).await.unwrap();
     desk.assert_kept().await;
     assert_eq!(desk.rules(), []);
-    for unknown in [book.delete_rule("low").await, book.delete_receiver("ops").await] {
+    for unknown in [book.delete_rule("low", None).await, book.delete_receiver("ops").await] {
         assert!(matches!(unknown, Err(BookError::Unknown(_))));
     }
-    assert!(matches!(book.put_rule(low("scalar.loss < 1", &[]), false).await, Err(BookError::Unknown(_))));
+    assert!(matches!(book.put_rule(low("scalar.loss < 1", &[]), false, None).await, Err(BookError::Unknown(_))));
     assert!(matches!(book.set_disabled("ops", None).await, Err(BookError::Unknown(_))));
     assert!(matches!(book.reload().await, Err(BookError::Conflict(_))));
 }
@@ -103,7 +103,7 @@ async fn rules_and_receivers_are_made_replaced_and_removed() {
 #[tokio::test]
 async fn what_cannot_be_used_changes_nothing() {
     let desk = Desk::new(None).await;
-    let problems = desk.book.put_rule(rule(json!({ "name": "bad", "when": "edge.rato < 1" })), true).await;
+    let problems = desk.book.put_rule(rule(json!({ "name": "bad", "when": "edge.rato < 1" })), true, None).await;
     let Err(BookError::Problems(problems)) = problems else { panic!("{problems:?}") };
     assert_eq!(problems[0].field, "when");
     assert!(problems[0].position.is_some());
@@ -164,8 +164,8 @@ async fn what_the_file_owns_is_changed_there_only() {
     let book = &desk.book;
     let definition = || rule(json!({ "name": "filed", "when": "scalar.loss < 1" }));
     for refused in [
-        message(book.put_rule(definition(), false).await),
-        message(book.delete_rule("filed").await),
+        message(book.put_rule(definition(), false, None).await),
+        message(book.delete_rule("filed", None).await),
         message(book.delete_receiver("filed").await),
         message(book.put_receiver(receiver("filed", &[SECRET]), false).await),
     ] {
@@ -173,11 +173,27 @@ async fn what_the_file_owns_is_changed_there_only() {
     }
     // A rule made over REST may tell a receiver of the file, which must then stay.
     let made = rule(json!({ "name": "made", "when": "scalar.loss < 1", "receivers": ["filed"] }));
-    book.put_rule(made, true).await.unwrap();
+    book.put_rule(made, true, None).await.unwrap();
     desk.write("receivers: []\nrules: []\n");
     assert!(message(book.reload().await).contains("names \"filed\""));
     desk.write(&FILE.replace("name: filed, when", "name: made, when"));
     assert!(message(book.reload().await).contains("rules[0].name"));
     assert_eq!(desk.rules(), [("filed".to_owned(), 1), ("made".to_owned(), 1)]);
     desk.assert_kept().await;
+}
+
+#[tokio::test]
+async fn a_rule_of_another_project_is_as_good_as_unknown() {
+    let desk = Desk::new(None).await;
+    let book = &desk.book;
+    let of =
+        |project: Option<&str>| rule(json!({ "name": "r", "when": "run.crashed", "select": { "project": project } }));
+    for (owner, stranger) in [(Some("alpha"), "beta"), (None, "alpha")] {
+        book.put_rule(of(owner), true, None).await.unwrap();
+        let taken = book.put_rule(of(Some(stranger)), false, Some(stranger)).await;
+        assert!(matches!(taken, Err(BookError::Unknown(_))), "{taken:?}");
+        assert!(matches!(book.delete_rule("r", Some(stranger)).await, Err(BookError::Unknown(_))));
+        assert_eq!(book.current().rules[0].project.as_deref(), owner);
+        book.delete_rule("r", owner).await.unwrap();
+    }
 }

@@ -116,7 +116,7 @@ pub(super) fn read<T: DeserializeOwned>(member: &str, value: Value) -> Result<T,
     }
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
-        let message = error.into_inner().to_string();
+        let message = without_value(&error.into_inner().to_string());
         let field = match format!("{member}{}", field(&path, &message)) {
             field if field.is_empty() => "body".to_owned(),
             field => field,
@@ -137,6 +137,17 @@ fn field(path: &str, message: &str) -> String {
     }
 }
 
+/// The message without what was sent, which may be a secret in the wrong place.
+fn without_value(message: &str) -> String {
+    let is_told = message.starts_with("invalid type: ") || message.starts_with("invalid value: ");
+    match (message.find(['"', '`']), message.rfind(", expected ")) {
+        (Some(value), Some(expected)) if is_told && value < expected => {
+            format!("{}{}", message[..value].trim_end(), &message[expected..])
+        }
+        _ => message.to_owned(),
+    }
+}
+
 fn holding_nul(path: &str, value: &Value) -> Option<String> {
     match value {
         Value::String(text) => text.contains('\0').then(|| path.to_owned()),
@@ -148,5 +159,55 @@ fn holding_nul(path: &str, value: &Value) -> Option<String> {
             if name.contains('\0') { Some(path.replace('\0', "\\0")) } else { holding_nul(&path, item) }
         }),
         Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gradwatch_rules::{ReceiverDefinition, RuleDefinition};
+    use serde_json::json;
+
+    use super::*;
+
+    fn problem<T: DeserializeOwned>(value: Value) -> Problem {
+        let Value::Object(members) = value else { panic!("an object") };
+        definition::<T>(members).err().expect("a problem")
+    }
+
+    #[test]
+    fn the_member_at_fault_is_named() {
+        for (value, field) in [
+            (json!({}), "name"),
+            (json!({ "name": "r" }), "when"),
+            (json!({ "name": "r", "when": 7 }), "when"),
+            (json!({ "name": "r", "when": "x", "wen": 7 }), "wen"),
+            (json!({ "name": "r", "when": "x", "select": { "projekt": 7 } }), "select.projekt"),
+            (json!({ "name": "r", "when": "x", "labels": { "a": 7 } }), "labels.a"),
+            (json!({ "name": "r", "when": "x", "receivers": ["a", 7] }), "receivers[1]"),
+            (json!({ "name": "r", "when": "x", "receivers": ["a", "b\0"] }), "receivers[1]"),
+            (json!({ "name": "r", "when": "x", "labels": { "a\0": "b" } }), "labels.a\\0"),
+        ] {
+            assert_eq!(problem::<RuleDefinition>(value.clone()).field, field, "{value}");
+        }
+        for (value, field) in [
+            (json!({ "name": "r" }), "body"),
+            (json!({ "name": "r", "webhook": { "secrets": [] } }), "webhook.url"),
+            (json!({ "name": "r", "slack": { "uri": "x" } }), "slack.uri"),
+        ] {
+            assert_eq!(problem::<ReceiverDefinition>(value.clone()).field, field, "{value}");
+        }
+        let listed = read::<Vec<String>>("matchers", json!({})).unwrap_err();
+        assert_eq!(listed.field, "matchers");
+        assert_eq!(read::<Vec<String>>("matchers", json!(["a", 7])).unwrap_err().field, "matchers[1]");
+    }
+
+    #[test]
+    fn what_was_sent_is_not_said_back() {
+        for secrets in [json!("a secret, expected"), json!(7_777_777), json!([["a secret"]])] {
+            let webhook = json!({ "url": "http://h", "secrets": secrets });
+            let problem = problem::<ReceiverDefinition>(json!({ "name": "r", "webhook": webhook }));
+            assert!(problem.message.starts_with("invalid type: ") && problem.message.contains(", expected a "));
+            assert!(!problem.message.contains("secret") && !problem.message.contains('7'), "{}", problem.message);
+        }
     }
 }

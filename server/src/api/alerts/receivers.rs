@@ -150,7 +150,7 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(shown(&receiver)?)))
 }
 
-/// Replaces a receiver. `***` keeps a secret that is there. One that was disabled stays so.
+/// Replaces a receiver. `***` keeps a secret that is there. One that was disabled is enabled by a change.
 #[utoipa::path(put, operation_id = "replaceReceiver", path = "/api/v1/alerts/receivers/{name}", tag = "alerts", params(("name" = String, Path)),
     request_body = ReceiverBody, responses((status = 200, body = ReceiverView), Problems))]
 pub(crate) async fn replace(

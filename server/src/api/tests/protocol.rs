@@ -217,6 +217,8 @@ async fn other_origins_are_let_in_by_configuration_only() {
     assert_eq!(reply.headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], origin);
     let reply = open.send(Method::OPTIONS, "/api/v1/runs", &preflight, "").await;
     assert_eq!(reply.status, StatusCode::OK);
+    let allowed = reply.headers[header::ACCESS_CONTROL_ALLOW_METHODS].to_str().unwrap();
+    assert_eq!(allowed, "GET,POST,PUT,PATCH,DELETE");
     let other = [("origin", "https://elsewhere.example.org")];
     let reply = open.send(Method::GET, "/api/v1/runs", &other, "").await;
     assert!(!reply.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
