@@ -108,8 +108,7 @@ const BENCHES_OF_A_CRATE: [(&str, &str); 5] = [
 ];
 
 /// Benchmarks of the whole service.
-const BENCHES_OF_THE_SERVICE: [&str; 6] =
-    ["ingest", "charts", "memory", "snapshots", "backtest", "default_rules"];
+const BENCHES_OF_THE_SERVICE: [&str; 6] = ["ingest", "charts", "memory", "snapshots", "backtest", "default_rules"];
 
 fn bench(name: Option<&str>, arguments: &[String]) -> Result<()> {
     let is_known =
