@@ -3,6 +3,7 @@
 mod asked;
 mod command;
 mod counted;
+mod held;
 mod made;
 mod projects;
 mod same_as_live;
