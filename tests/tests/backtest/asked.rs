@@ -114,6 +114,9 @@ async fn so_many_rules_and_runs_and_no_more() {
     let rules: Vec<Value> = (0..2_000).map(|number| rule(&format!("rule-{number}"), "scalar.x > 1")).collect();
     let problem = server.rest().problem(Method::POST, BACKTEST, &json!({ "rules": rules }).to_string()).await;
     assert_eq!((&problem["status"], &problem["field"]), (&json!(400), &json!("runs")), "{problem}");
+    let more = [&rules[..], &[rule("another", "scalar.x > 1")]].concat();
+    let too_many = server.rest().problem(Method::POST, BACKTEST, &json!({ "rules": more }).to_string()).await;
+    assert_eq!(too_many["detail"], "rules: are 2001; the limit is 2000");
     let detail = problem["detail"].as_str().expect("a text");
     assert!(detail.contains("more than 50 runs") && detail.contains("2000 rules"), "{detail}");
     // Runs without any step are quiet.

@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRequest, Request},
     http::StatusCode,
 };
-use gradwatch_rules::{Problem, RuleDefinition, RuleFile, Selector, Severity, language::CompiledRule};
+use gradwatch_rules::{Problem, RuleDefinition, RuleFile, Selector, Severity, file::MAX_RULES, language::CompiledRule};
 use gradwatch_store::{RunQuery, RunSort};
 use serde_json::{Map, Value};
 use tokio::task::spawn_blocking;
@@ -81,6 +81,9 @@ impl BacktestBody {
             rules: match members.remove("rules") {
                 None | Some(Value::Null) => GivenRules::InForce,
                 Some(Value::String(yaml)) => GivenRules::Yaml(yaml),
+                Some(Value::Array(rules)) if rules.len() > MAX_RULES => {
+                    return Err(Error::invalid("rules", format!("are {}; the limit is {MAX_RULES}", rules.len())));
+                }
                 Some(Value::Array(rules)) => GivenRules::List(rules),
                 Some(_) => return Err(Error::invalid("rules", "must be a YAML text or a list of rules")),
             },
