@@ -71,6 +71,14 @@ impl Condition {
     }
 }
 
+/// What a text in double quotation marks says.
+pub(crate) fn unquoted(text: &str) -> Option<String> {
+    match token::tokens(text).ok()?.as_slice() {
+        [token::Token { kind: token::TokenKind::Text(text), .. }] => Some(text.clone()),
+        _ => None,
+    }
+}
+
 impl TermSource {
     /// Reads one metric, such as `edge.ratio{group="all"}`.
     pub(crate) fn read(text: &str) -> Result<Self, Fault> {
