@@ -1,7 +1,7 @@
 //! Texts with placeholders: `{{ rule }} on {{ run_name }}: {{ value "edge.ratio" }}`.
 //!
-//! > **Invariant: rendering is one pass and bounded.** What a placeholder stands for is copied, never read for placeholders again, and a
-//! > text ends at [`MAX_RENDERED_BYTES`].
+//! > **Invariant: rendering is one pass and bounded.** What a placeholder stands for is copied, never read for placeholders
+//! > again, and a text ends at [`MAX_RENDERED_BYTES`].
 
 use std::{borrow::Cow, collections::BTreeMap};
 

@@ -1,5 +1,5 @@
-//! The language of conditions: [words](token), then a [tree](parser) whose depth is counted, then [names and
-//! types](check). The result is a [`Condition`], small and bounded, so that no evaluation can loop or grow.
+//! The language of conditions: words (`token`), then a tree whose depth is counted (`parser`), then names and types
+//! (`check`). The result is a [`Condition`], small and bounded, so that no evaluation can loop or grow.
 
 mod check;
 pub mod condition;
