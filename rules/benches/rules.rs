@@ -85,9 +85,7 @@ fn one_reading(rules: &str, above: f64) -> serde_json::Value {
     }
     let (edge_us, rules_us) = (median(edge_us), median(rules_us));
     let ratio = rules_us / edge_us;
-    println!(
-        "one reading, d = {EDGE_DIM}, W = {EDGE_WINDOW}, {GROUPS} groups, 100 rules, half of them over 50 readings:"
-    );
+    println!("one reading, d = {EDGE_DIM}, W = {EDGE_WINDOW}, 100 {rules} rules, half of them over 50 readings:");
     println!("  edge {edge_us:.1} us, rules {rules_us:.1} us, ratio {ratio:.2} (at most 1)");
     serde_json::json!({ "bench": "rules.reading", "rules": rules, "edge_us": edge_us, "rules_us": rules_us, "ratio": ratio })
 }

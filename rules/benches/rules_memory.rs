@@ -23,7 +23,7 @@ fn main() {
         let evaluators: Vec<RunEvaluator> = (0..RUNS)
             .map(|run| {
                 let mut evaluator = RunEvaluator::new(Arc::clone(&rules), &facts).expect("they select the run");
-                support::feed(&mut evaluator, 0..120, &mut (run as u64), &mut Vec::new());
+                support::feed(&mut evaluator, 0..70, &mut (run as u64), &mut Vec::new());
                 evaluator
             })
             .collect();

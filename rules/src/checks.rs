@@ -120,10 +120,11 @@ pub(crate) fn compile(definition: RuleDefinition) -> Result<CompiledRule, Vec<Fi
     if let Some(condition) = &condition {
         times(&definition, condition, &mut findings);
     }
-    let terms = condition.as_ref().map(|condition| match condition {
-        Condition::Expression(expression) => expression.terms.as_slice(),
-        Condition::Event(_) => &[],
+    let terms: Option<Vec<String>> = condition.as_ref().map(|condition| match condition {
+        Condition::Expression(expression) => expression.terms.iter().map(Term::to_string).collect(),
+        Condition::Event(_) => Vec::new(),
     });
+    let terms = terms.as_deref();
     // A block of YAML ends with a line break.
     let line = definition.summary.trim_end();
     findings.line(&["summary"], line, MAX_LINE_BYTES);
@@ -157,7 +158,7 @@ pub(crate) fn compile(definition: RuleDefinition) -> Result<CompiledRule, Vec<Fi
     }
 }
 
-fn template(path: &[&str], text: &str, terms: Option<&[Term]>, findings: &mut Findings) -> Template {
+fn template(path: &[&str], text: &str, terms: Option<&[String]>, findings: &mut Findings) -> Template {
     if text.len() > MAX_TEXT_BYTES {
         return Template::default();
     }
@@ -220,7 +221,8 @@ fn select(definition: &RuleDefinition, condition: Option<&Condition>, findings: 
                 .add(&["select", "labels", name], "the name of a label has 1 to 1024 bytes and no control characters");
         }
     }
-    let groups = GroupFilter::new(select.group.as_deref());
+    // A glob that is too long is not even compiled.
+    let groups = GroupFilter::new(select.group.as_deref().filter(|glob| glob.len() <= MAX_GLOB_BYTES));
     if let Some(glob) = &select.group {
         findings.line(&["select", "group"], glob, MAX_GLOB_BYTES);
         if let Err(error) = &groups {

@@ -1,5 +1,7 @@
 //! Whom to tell, as a user writes it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Somebody who is told of alerts. There is no e-mail by choice: Alertmanager, or whatever takes a webhook, sends it better.
@@ -26,7 +28,7 @@ pub struct ReceiverDefinition {
 }
 
 /// How a receiver is told.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReceiverKind {
     /// A signed JSON document by POST (Standard Webhooks).
@@ -58,6 +60,22 @@ pub enum ReceiverKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bearer_env: Option<String>,
     },
+}
+
+/// Secrets, and addresses that are secret, are not printed: what is printed gets into logs.
+impl fmt::Debug for ReceiverKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Webhook { secrets, secrets_env, .. } => {
+                let mut webhook = f.debug_struct("Webhook");
+                webhook.field("secrets", &secrets.len()).field("secrets_env", secrets_env).finish_non_exhaustive()
+            }
+            Self::Slack { url_env, .. } => f.debug_struct("Slack").field("url_env", url_env).finish_non_exhaustive(),
+            Self::Alertmanager { url, bearer_env } => {
+                f.debug_struct("Alertmanager").field("url", url).field("bearer_env", bearer_env).finish()
+            }
+        }
+    }
 }
 
 /// What alerts of one message have in common. All are functions of rule and run, so that what one rule says of one run is

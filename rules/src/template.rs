@@ -1,7 +1,7 @@
 //! Texts with placeholders: `{{ rule }} on {{ run_name }}: {{ value "edge.ratio" }}`.
 //!
-//! > **Invariant: rendering is one pass and bounded.** What a placeholder stands for is copied, never read for placeholders again, and a
-//! > text ends at [`MAX_RENDERED_BYTES`].
+//! > **Invariant: rendering is one pass and bounded.** What a placeholder stands for is copied, never read for placeholders
+//! > again, and a text ends at [`MAX_RENDERED_BYTES`].
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -9,7 +9,7 @@ use gradwatch_store::RunId;
 
 use crate::{
     Severity,
-    language::{Fault, Term, TermSource},
+    language::{Fault, TermSource, shown, unquoted},
 };
 
 /// The longest text that comes out.
@@ -63,8 +63,8 @@ pub struct TemplateContext<'a> {
 }
 
 impl Template {
-    /// Reads a text; `terms` are those of the rule's condition, where it was understood.
-    pub(crate) fn parse(text: &str, terms: Option<&[Term]>) -> Result<Self, Fault> {
+    /// Reads a text; `terms` are the texts of those of the rule's condition, where it was understood.
+    pub(crate) fn parse(text: &str, terms: Option<&[String]>) -> Result<Self, Fault> {
         let mut parts = Vec::new();
         let mut done = 0;
         while let Some(open) = text[done..].find("{{").map(|at| done + at) {
@@ -163,15 +163,12 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-fn placeholder(inside: &str, at: usize, terms: Option<&[Term]>) -> Result<Part, Fault> {
+fn placeholder(inside: &str, at: usize, terms: Option<&[String]>) -> Result<Part, Fault> {
     let word = inside.trim();
     if let Some(label) = word.strip_prefix("labels.") {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-        if let Some(quoted) = label.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'))
-            && !quoted.is_empty()
-            && !quoted.contains(['"', '\\'])
-        {
-            return Ok(Part::Label(quoted.to_owned()));
+        if let Some(quoted) = unquoted(label) {
+            return Ok(Part::Label(quoted));
         }
         if label.is_empty() || !label.chars().all(is_plain) {
             return Err(Fault::new(
@@ -195,34 +192,30 @@ fn placeholder(inside: &str, at: usize, terms: Option<&[Term]>) -> Result<Part, 
         "rule" => Part::Rule,
         "severity" => Part::Severity,
         _ => {
-            let shown: String = word.chars().take(60).collect();
-            return Err(Fault::new(at, format!("there is no placeholder `{shown}`; there are {PLACEHOLDERS}")));
+            return Err(Fault::new(at, format!("there is no placeholder `{}`; there are {PLACEHOLDERS}", shown(word))));
         }
     })
 }
 
 /// The term whose value is wanted: by its whole text, or by its metric where the condition has it once.
-fn value(quoted: &str, at: usize, terms: Option<&[Term]>) -> Result<String, Fault> {
-    let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    let Some(inner) = inner else {
+fn value(quoted: &str, at: usize, terms: Option<&[String]>) -> Result<String, Fault> {
+    let Some(text) = unquoted(quoted) else {
         return Err(Fault::new(
             at,
             "behind `value` stands a metric in quotation marks, such as `value \"edge.ratio\"`",
         ));
     };
-    let text = inner.replace("\\\"", "\"").replace("\\\\", "\\");
     let source = TermSource::read(&text).map_err(|fault| Fault::new(at, fault.message))?;
     let wanted = source.to_string();
     let Some(terms) = terms else { return Ok(wanted) };
-    let texts: Vec<String> = terms.iter().map(Term::to_string).collect();
-    if texts.contains(&wanted) {
+    if terms.contains(&wanted) {
         return Ok(wanted);
     }
-    let qualified: Vec<&String> = texts.iter().filter(|term| term.split('{').next() == Some(&wanted)).collect();
+    let qualified: Vec<&String> = terms.iter().filter(|term| term.split('{').next() == Some(&wanted)).collect();
     if let [only] = qualified[..] {
         return Ok(only.clone());
     }
-    let known = if texts.is_empty() { "has none".to_owned() } else { format!("has {}", texts.join(", ")) };
+    let known = if terms.is_empty() { "has none".to_owned() } else { format!("has {}", shown(&terms.join(", "))) };
     Err(Fault::new(at, format!("the condition has no one metric `{wanted}` whose value could be shown; it {known}")))
 }
 
@@ -234,9 +227,9 @@ mod tests {
     const CONDITION: &str =
         r#"edge.ratio < 1.2 and mean(scalar.loss, 5) > 2 and edge.gap{group="a\"}}"} < 1 and edge.gap > 0"#;
 
-    fn terms(text: &str) -> Vec<Term> {
+    fn terms(text: &str) -> Vec<String> {
         match Condition::parse(text).unwrap() {
-            Condition::Expression(expression) => expression.terms,
+            Condition::Expression(expression) => expression.terms.iter().map(ToString::to_string).collect(),
             Condition::Event(_) => Vec::new(),
         }
     }

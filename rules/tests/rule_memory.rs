@@ -20,7 +20,7 @@ fn a_rule_on_a_run_takes_at_most_a_kilobyte() {
         for run in 0..RUNS {
             let mut evaluator = RunEvaluator::new(Arc::clone(&rules), &facts).expect("they select the run");
             assert_eq!(evaluator.inputs().look_back, 50);
-            support::feed(&mut evaluator, 0..120, &mut (run as u64), &mut Vec::new());
+            support::feed(&mut evaluator, 0..70, &mut (run as u64), &mut Vec::new());
             evaluators.push(evaluator);
         }
         let bytes = (counting::live_bytes() - before) / (RULES * RUNS);

@@ -13,7 +13,7 @@ pub(super) struct SharedCall {
     pub(super) function: Function,
     pub(super) column: u32,
     pub(super) readings: u32,
-    /// The step of the column's newest value when `result` was computed; 0 with NaN before.
+    /// The step of the column's newest value when `result` was computed.
     at_step: Option<u64>,
     result: f64,
 }

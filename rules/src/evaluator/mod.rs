@@ -2,6 +2,17 @@
 //!
 //! > **Invariant: live is backtest.** An evaluator sees steps in the order of the live line, and nothing else: no clock but
 //! > the server's times that were stored with the steps. So the same steps give the same changes.
+//!
+//! A rule on an expression has a machine for each group, layer, or the run, that it is evaluated for. It is evaluated at a step at which any of its
+//! terms has a value, in Kleene's logic; what is unknown changes nothing.
+//!
+//! A rule on an event has a machine where the event has happened. It is evaluated at the event, and, while it is not
+//! inactive, at each reading of what it is about: of the group's stream of the rule's kind and window, or of the layer;
+//! without a group, at each step of the run. What holds at its step only ([`Happened`]) does not hold there, a regime does until it changes, its
+//! window restarts, or a segment begins; a crash and silence end with the next step. An event that the server noticed after it had
+//! the step is evaluated behind the step, whether it comes with it or alone.
+//!
+//! [`Happened`]: crate::language::EventCondition::Happened
 
 mod columns;
 mod expression;
@@ -62,7 +73,8 @@ pub struct Inputs {
     pub layers: Vec<(LayerKey, Vec<&'static str>)>,
     /// Scalars.
     pub scalars: Vec<String>,
-    /// Of how many values of any term a function needs the last ones.
+    /// How many of the last values of every column, as far as there are as many, [`RunEvaluator::refill`] needs. A step
+    /// at which the column has no value does not count.
     pub look_back: usize,
 }
 

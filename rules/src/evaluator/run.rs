@@ -127,7 +127,7 @@ impl RunEvaluator {
     pub fn advance(&mut self, step: &StepInput<'_>, changes: &mut Vec<Change>) {
         let place = Place::of(step);
         if self.is_behind(step) {
-            self.hear(step.events.iter(), place, changes);
+            step.events.iter().for_each(|event| self.hear(event, place, changes));
             return;
         }
         self.tick(step.received_at_us, changes);
@@ -141,8 +141,8 @@ impl RunEvaluator {
         self.happenings.heard(&self.rules, step.events.iter().filter(on_time), &mut said);
         self.settle(said, place, changes);
         self.last = Some(place);
-        // What the server noticed after it had the step is looked at after the step, as it is when it comes alone.
-        self.hear(step.events.iter().filter(|event| !on_time(event)), place, changes);
+        // What the server noticed after it had the step is looked at after the step, one by one, as it is when it comes alone.
+        step.events.iter().filter(|event| !on_time(event)).for_each(|event| self.hear(event, place, changes));
     }
 
     /// Time passes without a step: only `run.stalled` with a `for` looks at it. It fires at the time at which the silence was
@@ -288,9 +288,9 @@ impl RunEvaluator {
         terms.iter().enumerate().filter_map(value).collect()
     }
 
-    fn hear<'a>(&mut self, events: impl Iterator<Item = &'a EventInput<'a>>, place: Place, changes: &mut Vec<Change>) {
+    fn hear(&mut self, event: &EventInput<'_>, place: Place, changes: &mut Vec<Change>) {
         let mut said = BTreeMap::new();
-        self.happenings.heard(&self.rules, events, &mut said);
+        self.happenings.heard(&self.rules, std::iter::once(event), &mut said);
         self.settle(said, place, changes);
     }
 

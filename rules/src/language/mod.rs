@@ -1,5 +1,5 @@
-//! The language of conditions: [words](token), then a [tree](parser) whose depth is counted, then [names and
-//! types](check). The result is a [`Condition`], small and bounded, so that no evaluation can loop or grow.
+//! The language of conditions: words (`token`), then a tree whose depth is counted (`parser`), then names and types
+//! (`check`). The result is a [`Condition`], small and bounded, so that no evaluation can loop or grow.
 
 mod check;
 pub mod condition;
@@ -68,6 +68,14 @@ impl Condition {
             return event.map(Self::Event);
         }
         check::check(&parser::parse(&tokens, text)?, text).map(Self::Expression)
+    }
+}
+
+/// What a text in double quotation marks says.
+pub(crate) fn unquoted(text: &str) -> Option<String> {
+    match token::tokens(text).ok()?.as_slice() {
+        [token::Token { kind: token::TokenKind::Text(text), .. }] => Some(text.clone()),
+        _ => None,
     }
 }
 

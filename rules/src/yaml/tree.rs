@@ -233,7 +233,10 @@ impl Builder {
         let mut children = children.into_iter();
         while let (Some(key), Some(value)) = (children.next(), children.next()) {
             match key.text().map(str::to_owned) {
-                None => self.problems.push(problem(key.position, "a key is a text, not a list or a mapping")),
+                None => {
+                    let message = "a key is a text, not a list or a mapping; a text that begins with `{` or `[` stands in quotation marks";
+                    self.problems.push(problem(key.position, message));
+                }
                 Some(text) if text == "<<" => {
                     self.problems.push(problem(key.position, "merging by `<<` is not supported; write the keys out"));
                 }

@@ -1,6 +1,6 @@
 //! No file costs more than its length.
 
-use gradwatch_rules::{RuleFile, file::MAX_FILE_BYTES};
+use gradwatch_rules::{RuleDefinition, RuleFile, Selector, file::MAX_FILE_BYTES, language::CompiledRule};
 use proptest::prelude::*;
 
 use crate::{GOOD, problems};
@@ -80,5 +80,40 @@ proptest! {
         if let Err(told) = RuleFile::parse(&text, &[]) {
             prop_assert!(!told.is_empty() && told.iter().all(|problem| problem.position.is_some()));
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever glob a rule may have can be compiled, and takes no more than it looks like.
+    #[test]
+    fn any_glob_compiles_or_is_told(glob in r"([a-z*?\[\]{},!^\\-]|\*\*/|\[!?[a-é]\]|\{a,b\}|𝄞){0,128}") {
+        let definition = RuleDefinition {
+            select: Selector { group: Some(glob.clone()), ..Selector::default() },
+            ..serde_json::from_value(serde_json::json!({"name": "a", "when": "edge.ratio < 1"})).unwrap()
+        };
+        match CompiledRule::new(definition) {
+            Ok(_) => {
+                let matcher = globset::Glob::new(&glob).unwrap().compile_matcher();
+                let is_plain = !glob.contains(|c| r"*?[]{}\".contains(c));
+                prop_assert!(!is_plain || matcher.is_match(&glob));
+            }
+            Err(told) => prop_assert!(told.iter().all(|problem| problem.field == "select.group")),
+        }
+    }
+}
+
+#[test]
+fn the_deepest_glob_compiles() {
+    for glob in [
+        "{".repeat(127) + "a" + &"}".repeat(127),
+        "[!a]".repeat(64),
+        "**/".repeat(85),
+        "{a,".repeat(64) + &"}".repeat(64),
+    ] {
+        let json = serde_json::json!({"name": "a", "when": "edge.ratio < 1", "select": {"group": glob}});
+        CompiledRule::new(serde_json::from_value(json).unwrap()).unwrap();
+        globset::Glob::new(&glob).unwrap().compile_matcher().is_match("a");
     }
 }

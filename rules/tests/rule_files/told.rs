@@ -195,6 +195,10 @@ fn yaml_that_is_none_or_too_much_is_told_at_its_place() {
         ("rules: !include other.yaml\n", "1:8 file: has a tag"),
         ("a: &a {x: 1}\nb: {<<: *a}\n", "2:5 file: merging by `<<`"),
         ("{[a]: 1}\n", "1:2 file: a key is a text"),
+        (
+            "rules:\n  - summary: {{ rule }}\n",
+            "2:15 file: a key is a text, not a list or a mapping; a text that begins with",
+        ),
         ("a: &a [*a]\n", "1:8 file: an alias refers to what it is part of"),
         ("a: *b\n", "1:4 file: is no YAML: "),
     ] {
@@ -213,4 +217,7 @@ fn secrets_are_not_told() {
     let told = problems(yaml);
     assert_eq!(told.len(), 3);
     assert!(told.iter().all(|told| !told.contains("hidden")), "{told:?}");
+    let yaml = "receivers:\n  - name: a\n    webhook: {url: 'https://hidden', secrets: [whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw]}\n  - {name: b, slack: {url: 'https://hidden'}}\n";
+    let printed = format!("{:?}", RuleFile::parse(yaml, &[]).unwrap());
+    assert!(!printed.contains("hidden") && !printed.contains("whsec_"), "{printed}");
 }

@@ -24,7 +24,7 @@ pub(crate) fn rules(count: usize, above: f64) -> Arc<Vec<ActiveRule>> {
         let metric = |at: usize| EDGE_METRICS[at % EDGE_METRICS.len()].name;
         let (one, other) = (metric(number / 2), metric(number / 2 + 7));
         let threshold = above + number as f64 / 10.0;
-        let when = if number % 2 == 0 {
+        let when = if number.is_multiple_of(2) {
             match FUNCTIONS[(number / 2) % FUNCTIONS.len()] {
                 "quantile" => format!("quantile({one}, 0.9, 50) > {threshold} or {other} < -1"),
                 function => format!("{function}({one}, 50) > {threshold} or {other} < -1"),

@@ -7,14 +7,17 @@ mod stored;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use gradwatch_rules::{
     Problem, ReceiverDefinition, RuleDefinition, evaluator::ActiveRule, file::MAX_RULES, language::CompiledRule,
 };
 use gradwatch_store::{AlertReceiver, AlertRule, AlertSource, Store, StoreError};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use uuid::Uuid;
 
 use crate::{clock, metrics::Metrics};
@@ -73,7 +76,8 @@ impl BookError {
 
 /// Keeps rules and receivers, in the store and in force.
 ///
-/// Invariant: what is in force is what is stored. A change is stored first, in one transaction, and one at a time.
+/// Invariant: what is in force is what is stored. A change is stored first, in one transaction, and one at a time; where its answer is
+/// lost, it is read again.
 pub(crate) struct RuleBook {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
@@ -81,6 +85,8 @@ pub(crate) struct RuleBook {
     current: watch::Sender<Arc<RuleSet>>,
     /// Held by whoever changes anything.
     changing: Mutex<()>,
+    /// What is stored may be newer than what is in force.
+    stale: AtomicBool,
     /// What the file held when it was looked at last.
     seen: std::sync::Mutex<Option<u64>>,
 }
@@ -93,11 +99,20 @@ impl RuleBook {
         file: Option<PathBuf>,
     ) -> Result<Self, BookError> {
         let current = watch::Sender::new(Arc::new(stored::load(&*store).await?));
-        let book = Self { store, metrics, file, current, changing: Mutex::new(()), seen: std::sync::Mutex::default() };
+        let book = Self {
+            store,
+            metrics,
+            file,
+            current,
+            changing: Mutex::new(()),
+            stale: AtomicBool::new(false),
+            seen: std::sync::Mutex::default(),
+        };
         if book.file.is_some() {
             book.reload().await?;
         } else if book.has_file_rules() {
             // The file was taken out of the configuration, and its rules with it.
+            book.about_to_change();
             book.store.replace_alert_file(&[], &[], clock::now_us()).await?;
             book.refresh().await?;
         }
@@ -116,7 +131,7 @@ impl RuleBook {
 
     /// Makes a rule (`create`) or replaces the one of this name.
     pub(crate) async fn put_rule(&self, definition: RuleDefinition, create: bool) -> Result<AlertRule, BookError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.begin().await?;
         let set = self.current();
         let compiled = CompiledRule::new(definition).map_err(BookError::Problems)?;
         let definition = &compiled.definition;
@@ -135,6 +150,7 @@ impl RuleBook {
             None => {}
         }
         let rule = stored::rule(definition, old, AlertSource::Api, clock::now_us());
+        self.about_to_change();
         self.store.put_alert_rule(&rule).await?;
         self.refresh().await?;
         Ok(rule)
@@ -142,10 +158,11 @@ impl RuleBook {
 
     /// Removes a rule made over REST.
     pub(crate) async fn delete_rule(&self, name: &str) -> Result<(), BookError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.begin().await?;
         let set = self.current();
         let rule = set.rule(name).ok_or_else(|| BookError::Unknown(format!("rule {name:?}")))?;
         refuse_file(rule.source, "rule", name)?;
+        self.about_to_change();
         self.store.delete_alert_rule(rule.rule_id).await?;
         self.refresh().await
     }
@@ -156,7 +173,7 @@ impl RuleBook {
         mut definition: ReceiverDefinition,
         create: bool,
     ) -> Result<AlertReceiver, BookError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.begin().await?;
         let set = self.current();
         let name = definition.name.clone();
         let old = set.receivers.get(&name);
@@ -169,6 +186,7 @@ impl RuleBook {
         secrets::keep(&mut definition.kind, old.map(|receiver| &receiver.definition.kind))?;
         definition.check().map_err(BookError::Problems)?;
         let receiver = stored::receiver(&definition, old.map(|old| &old.stored), AlertSource::Api, clock::now_us());
+        self.about_to_change();
         self.store.put_alert_receiver(&receiver).await?;
         self.refresh().await?;
         Ok(receiver)
@@ -176,7 +194,7 @@ impl RuleBook {
 
     /// Removes a receiver made over REST that no rule names.
     pub(crate) async fn delete_receiver(&self, name: &str) -> Result<(), BookError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.begin().await?;
         let set = self.current();
         let receiver = set.receivers.get(name).ok_or_else(|| BookError::Unknown(format!("receiver {name:?}")))?;
         refuse_file(receiver.stored.source, "receiver", name)?;
@@ -185,14 +203,16 @@ impl RuleBook {
             let rule = &rule.rule.definition.name;
             return Err(BookError::Conflict(format!("rule {rule:?} names receiver {name:?}; change the rule first")));
         }
+        self.about_to_change();
         self.store.delete_alert_receiver(name, clock::now_us()).await?;
         self.refresh().await
     }
 
     /// Disables a receiver (why), or enables it again.
     pub(crate) async fn set_disabled(&self, name: &str, why: Option<String>) -> Result<(), BookError> {
-        let _changing = self.changing.lock().await;
+        let _changing = self.begin().await?;
         let disabled = why.map(|why| (clock::now_us(), why));
+        self.about_to_change();
         if !self.store.set_receiver_disabled(name, disabled).await? {
             return Err(BookError::Unknown(format!("receiver {name:?}")));
         }
@@ -204,10 +224,11 @@ impl RuleBook {
         let Some(path) = &self.file else {
             return Err(BookError::Conflict("alerts.rules_file is not set; there is no file to read".to_owned()));
         };
-        let _changing = self.changing.lock().await;
+        let _changing = self.begin().await?;
         let read = async {
             let text = file::read(path).await?;
             self.see(Some(file::fingerprint(&text)));
+            self.about_to_change();
             file::replace(&*self.store, &self.current(), &text, clock::now_us()).await
         };
         let outcome = read.await;
@@ -218,8 +239,15 @@ impl RuleBook {
         Ok(counts)
     }
 
-    /// Reads the file again if it has changed since it was read last, whether or not it could be used then.
+    /// Reads the file again if it has changed since it was read last, whether or not it could be used then; and what is
+    /// stored, where that may be newer than what is in force.
     pub(crate) async fn look(&self) {
+        if self.stale.load(Ordering::Relaxed)
+            && let Err(error) = self.begin().await
+        {
+            tracing::warn!(%error, "rules that were stored are not in force yet");
+            return;
+        }
         let Some(path) = &self.file else { return };
         let found = file::read(path).await.ok().map(|text| file::fingerprint(&text));
         // A file that cannot be read counts as one that has changed, once.
@@ -247,9 +275,24 @@ impl RuleBook {
             || set.receivers.values().any(|receiver| receiver.stored.source == AlertSource::File)
     }
 
+    /// Nobody else changes anything while this is held, and what is in force is what is stored.
+    async fn begin(&self) -> Result<MutexGuard<'_, ()>, BookError> {
+        let changing = self.changing.lock().await;
+        if self.stale.load(Ordering::Relaxed) {
+            self.refresh().await?;
+        }
+        Ok(changing)
+    }
+
+    /// Until it is read again: also a change whose answer is lost may have been stored.
+    fn about_to_change(&self) {
+        self.stale.store(true, Ordering::Relaxed);
+    }
+
     /// Puts in force what is stored.
     async fn refresh(&self) -> Result<(), BookError> {
         self.current.send_replace(Arc::new(stored::load(&*self.store).await?));
+        self.stale.store(false, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -105,19 +105,7 @@ impl World {
 
     /// A stream of an attempt, new or opened before, once the server has found its feet.
     pub(crate) async fn open(&self, request: &OpenRunRequest) -> (PeerStream, v1::Opened) {
-        let opening = async {
-            loop {
-                if let Ok(mut peer) = Peer::try_connect(&self.server.url()).await {
-                    match peer.open(request).await {
-                        Ok(opened) => return opened,
-                        Err(status) if status.code() == Code::Unavailable => {}
-                        Err(status) => panic!("{status:?}"),
-                    }
-                }
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(PATIENCE, opening).await.expect("a server that answers")
+        open(&self.server.url(), request).await
     }
 
     /// Sends a stretch of a run to its end, with the last step saying so, and waits until it was evaluated.
@@ -129,10 +117,7 @@ impl World {
 
     /// Sends a stretch, with whatever before it the server asks for, and waits until it is settled.
     pub(crate) async fn send(&self, request: &OpenRunRequest, seqs: RangeInclusive<u64>, make: impl Fn(u64) -> Frame) {
-        let (mut stream, opened) = self.open(request).await;
-        let first = opened.resend_from_seq.max(1).min(*seqs.start());
-        stream.frames((first..=*seqs.end()).map(make).collect()).await;
-        stream.acknowledged(*seqs.end()).await;
+        send(&self.server.url(), request, seqs, make).await;
     }
 
     /// Says that a run has ended by itself behind `last_seq`.
@@ -179,20 +164,34 @@ impl World {
 
     /// What was said of a run by now, and was told of it, comparable with another run's.
     pub(crate) async fn said(&self, run: &str) -> Said {
-        let alerts = self.until(run, "anything", |_| true).await;
-        let mut told = Vec::new();
-        for notification in self.store.notifications(10_000).await.expect("notifications") {
-            let new = notification.new;
-            let Some(alert) = alerts.iter().find(|alert| alert.alert_id == new.alert_id) else { continue };
-            assert_eq!(new.content["alert_id"], alert.alert_id.to_string());
-            let place = |moment: &str| new.content[moment].clone();
-            assert_eq!(place("fired_step"), alert.fired.expect("it fired").step);
-            told.push((new.receiver, alert.rule_name.clone(), place("fired_step"), new.state.as_str()));
-        }
-        let mut alerts: Vec<SaidAlert> = alerts.into_iter().map(SaidAlert::from).collect();
-        alerts.sort_by_key(|alert| (alert.rule.clone(), alert.pending, alert.group.clone()));
-        Said { alerts, told }
+        self.until(run, "anything", |_| true).await;
+        Said::read(&*self.store, run).await
     }
+}
+
+/// A stream of an attempt, new or opened before, once the server has found its feet.
+async fn open(url: &str, request: &OpenRunRequest) -> (PeerStream, v1::Opened) {
+    let opening = async {
+        loop {
+            if let Ok(mut peer) = Peer::try_connect(url).await {
+                match peer.open(request).await {
+                    Ok(opened) => return opened,
+                    Err(status) if status.code() == Code::Unavailable => {}
+                    Err(status) => panic!("{status:?}"),
+                }
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, opening).await.expect("a server that answers")
+}
+
+/// Sends a stretch, with whatever before it the server asks for, and waits until it is settled.
+pub(crate) async fn send(url: &str, request: &OpenRunRequest, seqs: RangeInclusive<u64>, make: impl Fn(u64) -> Frame) {
+    let (mut stream, opened) = open(url, request).await;
+    let first = opened.resend_from_seq.max(1).min(*seqs.start());
+    stream.frames((first..=*seqs.end()).map(make).collect()).await;
+    stream.acknowledged(*seqs.end()).await;
 }
 
 /// What rules said of a run: alerts, and (receiver, rule, step at which it fired, state) in the order of telling.
@@ -200,6 +199,25 @@ impl World {
 pub(crate) struct Said {
     pub(crate) alerts: Vec<SaidAlert>,
     pub(crate) told: Vec<(String, String, Value, &'static str)>,
+}
+
+impl Said {
+    pub(crate) async fn read(store: &dyn Store, run: &str) -> Self {
+        let query = AlertQuery { run_id: Some(run_id(run)), limit: 10_000, ..AlertQuery::default() };
+        let alerts = store.alerts(&query).await.expect("alerts").items;
+        let mut told = Vec::new();
+        for notification in store.notifications(10_000).await.expect("notifications") {
+            let new = notification.new;
+            let Some(alert) = alerts.iter().find(|alert| alert.alert_id == new.alert_id) else { continue };
+            assert_eq!(new.content["alert_id"], alert.alert_id.to_string());
+            let fired_step = new.content["fired_step"].clone();
+            assert_eq!(fired_step, alert.fired.expect("it fired").step);
+            told.push((new.receiver, alert.rule_name.clone(), fired_step, new.state.as_str()));
+        }
+        let mut alerts: Vec<SaidAlert> = alerts.into_iter().map(SaidAlert::from).collect();
+        alerts.sort_by_key(|alert| (alert.rule.clone(), alert.pending, alert.group.clone()));
+        Self { alerts, told }
+    }
 }
 
 /// An alert without what differs between runs.

@@ -100,7 +100,9 @@ proptest! {
             let (on_time, late): (Vec<_>, Vec<_>) =
                 events.into_iter().partition(|event| event.at_us <= step.received_at_us);
             live.advance(&step.input(&values, &on_time), &mut changes);
-            live.advance(&step.input(&[], &late), &mut changes);
+            for event in late {
+                live.advance(&step.input(&[], &[event]), &mut changes);
+            }
             if let Some(next) = history.get(index + 1) {
                 for share in 1..4 {
                     live.tick(step.received_at_us + (next.received_at_us - step.received_at_us) * share / 4, &mut changes);

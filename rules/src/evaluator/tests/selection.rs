@@ -5,8 +5,9 @@ use gradwatch_store::{AlertLane, Kind, LayerKey, StreamKey};
 
 use super::build::*;
 use crate::{
-    Selector,
+    RuleDefinition, Selector,
     evaluator::{MachineState, RunEvaluator},
+    language::CompiledRule,
 };
 
 fn labels(value: &str) -> Selector {
@@ -32,6 +33,13 @@ fn a_rule_is_for_the_runs_that_it_selects() {
         RunEvaluator::new(rules, &facts(&["all"], &[])).is_some()
     };
     assert!(on_groups("a*") && !on_groups("b*"), "none of its groups");
+}
+
+#[test]
+fn a_glob_that_is_too_long_is_refused() {
+    let select = Selector { group: Some("?".repeat(1_000_000)), ..Selector::default() };
+    let problems = CompiledRule::new(RuleDefinition { select, ..definition("edge.ratio > 1") }).expect_err("too long");
+    assert_eq!(problems[0].field, "select.group");
 }
 
 #[test]

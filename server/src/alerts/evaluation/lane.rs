@@ -17,9 +17,10 @@ use uuid::Uuid;
 use super::{
     input::Chunk,
     line::Place,
+    reader::Reader,
     record::{Open, Unsaved},
     rewind::Rewind,
-    watched::{About, Reader},
+    watched::About,
 };
 use crate::{metrics::Metrics, pipeline::Pipeline};
 

@@ -12,11 +12,13 @@
 //! > panics, or which the store refuses, is given up for a while.
 
 mod facts;
+mod frontier;
 mod input;
 mod lane;
 mod line;
 mod listen;
 mod queue;
+mod reader;
 mod record;
 mod refill;
 mod rewind;
@@ -53,8 +55,8 @@ use crate::{
 
 /// Runs evaluated and committed at once.
 const BATCH: usize = 64;
-/// Runs read at once: more would only wait for the store's connections.
-const READ_AT_ONCE: usize = 4;
+/// Runs read at once. One of the store's connections for reading is left to everybody else.
+const READ_AT_ONCE: usize = 3;
 const LANES: [AlertLane; 2] = [AlertLane::Steps, AlertLane::Layers];
 /// How often time alone is looked at.
 const TICK: Duration = Duration::from_secs(1);

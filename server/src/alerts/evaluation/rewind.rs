@@ -9,8 +9,9 @@ use super::{
     input::Chunk,
     lane::{AtTheEnd, Interrupted, Lane, MachineKey},
     line::Place,
+    reader::Reader,
     record::Open,
-    watched::{About, Reader},
+    watched::About,
 };
 
 /// The live line is evaluated again in silence, from its beginning to where the run went back to.
@@ -93,7 +94,10 @@ impl Lane {
         for (key, changes) in active {
             let fires = changes.iter().any(|change| change.phase == Phase::Firing);
             if let Some(open) = alerts.remove(&key) {
-                if open.alert.state == AlertState::Firing && !fires {
+                // One that began elsewhere, or fires where nothing does, is of the steps that were left.
+                let began = changes.first().map(|change| (change.segment, change.step));
+                let is_same = began == Some((open.alert.pending.segment, open.alert.pending.step));
+                if !is_same || (open.alert.state == AlertState::Firing && !fires) {
                     let moment = moment(&open.alert);
                     self.end(open, about, moment, "superseded");
                 } else {

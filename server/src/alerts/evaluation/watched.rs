@@ -1,30 +1,23 @@
-//! A run under watch: all that is kept of it in memory, and how it is read from the store.
+//! A run under watch: all that is kept of it in memory, and how it comes there.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use gradwatch_rules::evaluator::{ActiveRule, MachineState, RunEvaluator};
-use gradwatch_store::{
-    Alert, AlertCommit, AlertCursor, AlertLane, AlertMoment, Event, EventQuery, Run, RunId, RunState, Segment, Store,
-    StoreError,
-};
+use gradwatch_store::{Alert, AlertCommit, AlertCursor, AlertLane, AlertMoment, RunId, RunState, Store, StoreError};
 use tokio::time::Instant;
 
 use super::{
     facts,
-    input::Chunk,
+    frontier::{Frontier, before_pending, look},
     lane::{self, AtTheEnd, Interrupted, Lane},
     line::{Line, Place},
     queue::News,
+    reader::Reader,
     record::{Open, Unsaved},
     refill,
     rewind::Rewind,
 };
 use crate::{alerts::RuleSet, metrics::Metrics, pipeline::Pipeline};
-
-/// Events read at once.
-const EVENTS: usize = 1_000;
-/// How often two looks at a run may disagree before it is tried again later.
-const LOOKS: usize = 20;
 
 /// The rules of a lane.
 pub(super) struct LaneRules {
@@ -54,94 +47,6 @@ pub(super) struct About {
     pub(super) public_url: Option<String>,
     /// When it is evaluated.
     pub(super) now_us: i64,
-}
-
-/// What a run is read with.
-pub(super) struct Reader<'a> {
-    pub(super) store: &'a dyn Store,
-    pub(super) pipeline: &'a Pipeline,
-    pub(super) metrics: &'a Metrics,
-    pub(super) line: &'a Line,
-}
-
-impl Reader<'_> {
-    /// Events of the live line behind one and up to another, oldest first, and the last that was looked at. `until`: only
-    /// up to the first of a step behind this place.
-    pub(super) async fn events_behind(
-        &self,
-        run_id: RunId,
-        types: &[String],
-        (after, through): (u64, u64),
-        until: Option<Place>,
-    ) -> Result<(Vec<Event>, u64), StoreError> {
-        let (mut found, mut seen) = (Vec::new(), after);
-        let last = until.map(|place| self.line.rank(place));
-        loop {
-            let page = self.store.events(&query(run_id, types, seen, None)).await?;
-            for event in page.items {
-                let place = event.row.step.map(|step| (event.row.segment, step));
-                let is_live = place.map_or(self.line.holds((event.row.segment, 0)), |place| self.line.holds(place));
-                let is_behind = is_live && last.zip(place).is_some_and(|(last, place)| self.line.rank(place) > last);
-                if event.event_id > through || is_behind {
-                    return Ok((found, seen));
-                }
-                seen = event.event_id;
-                if is_live {
-                    found.push(event);
-                }
-            }
-            if !page.more {
-                return Ok((found, seen));
-            }
-        }
-    }
-
-    /// The events of the steps of a chunk.
-    pub(super) async fn events_of_steps(
-        &self,
-        run_id: RunId,
-        types: &[String],
-        chunk: &Chunk,
-    ) -> Result<Vec<Event>, StoreError> {
-        let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else { return Ok(Vec::new()) };
-        let ranges = self.line.between(self.line.before(first), last);
-        let (mut found, mut after) = (Vec::new(), 0);
-        loop {
-            let page = self.store.events(&query(run_id, types, after, Some(ranges.clone()))).await?;
-            after = page.items.last().map_or(after, |event| event.event_id);
-            found.extend(page.items);
-            if !page.more {
-                return Ok(found);
-            }
-        }
-    }
-}
-
-fn query(
-    run_id: RunId,
-    types: &[String],
-    after: u64,
-    ranges: Option<Vec<gradwatch_store::lineage::SegmentRange>>,
-) -> EventQuery {
-    EventQuery {
-        run_id: Some(run_id),
-        project: None,
-        types: types.to_vec(),
-        group: None,
-        ranges,
-        after: Some(after),
-        newest_first: false,
-        limit: EVENTS,
-    }
-}
-
-/// How far a run is recorded.
-///
-/// Invariant: the steps up to `at` and the events up to `event_id` were recorded by the same commits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Frontier {
-    at: Option<Place>,
-    event_id: u64,
 }
 
 /// A run that rules have something to say about, or that has open alerts.
@@ -378,52 +283,4 @@ impl WatchedRun {
         let at_rest = |lane: &Lane| lane.rewind.is_none() && lane.unsaved.is_empty() && lane.unsaved.steps == 0;
         self.state == RunState::Crashed && !self.waits_for_silence() && self.lanes.iter().all(at_rest)
     }
-}
-
-/// Reads a run, its segments, and how far it is recorded. None: it is gone.
-async fn look(store: &dyn Store, run_id: RunId) -> Result<Option<(Run, Vec<Segment>, Frontier)>, StoreError> {
-    let newest = async || -> Result<u64, StoreError> {
-        let query = EventQuery { after: None, newest_first: true, limit: 1, ..query(run_id, &[], 0, None) };
-        Ok(store.events(&query).await?.items.first().map_or(0, |event| event.event_id))
-    };
-    let mut event_id = newest().await?;
-    for _ in 0..LOOKS {
-        let run = match store.run(run_id).await {
-            Ok(run) => run,
-            Err(StoreError::UnknownRun(_) | StoreError::RunDeleting(_)) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let segments = store.segments(run_id).await?;
-        // No event was recorded while the segments were read: what is known of both belongs together.
-        let now = newest().await?;
-        if now == event_id {
-            let at = Line::new(&segments).end(&segments);
-            return Ok(Some((run, segments, Frontier { at, event_id })));
-        }
-        event_id = now;
-    }
-    Err(StoreError::Unavailable(format!("run {run_id} changes faster than it can be read")))
-}
-
-/// How far readings of layers are complete: up to the step before the first snapshot of the live line that is still to be
-/// read. And whether none is.
-///
-/// Invariant: a snapshot waits from the commit of its step to that of its reading. So asked behind the steps, and before
-/// the readings are read, it either still waits or its reading is there.
-async fn before_pending(
-    store: &dyn Store,
-    run_id: RunId,
-    line: &Line,
-    through: Option<Place>,
-) -> Result<(Option<Place>, bool), StoreError> {
-    let pending = store.pending_snapshots(run_id).await?;
-    let places = pending.into_iter().map(|(key, _)| (key.segment, key.step)).filter(|place| line.holds(*place));
-    let first = places.min_by_key(|place| line.rank(*place));
-    let Some(first) = first else { return Ok((through, true)) };
-    let before = line.before(first);
-    let bounded = match (before, through) {
-        (Some(before), Some(through)) if line.rank(before) > line.rank(through) => Some(through),
-        _ => before,
-    };
-    Ok((bounded, false))
 }

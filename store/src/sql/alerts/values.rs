@@ -125,7 +125,9 @@ pub(in crate::sql) async fn values(backend: &impl Backend, query: &ValuesQuery) 
     } else {
         (query.ranges.iter().collect(), " ORDER BY step LIMIT ")
     };
-    let mut snapshot = backend.session(Access::Snapshot).await?;
+    // One statement sees one state by itself.
+    let access = if ranges.len() > 1 { Access::Snapshot } else { Access::Single };
+    let mut session = backend.session(access).await?;
     let mut rows = Vec::new();
     for range in ranges {
         let left = query.limit - rows.len();
@@ -137,7 +139,7 @@ pub(in crate::sql) async fn values(backend: &impl Backend, query: &ValuesQuery) 
         select.push(" AND step BETWEEN ").push_bind(bound_i64(range.from_step));
         select.push(" AND ").push_bind(bound_i64(range.to_step));
         select.push(order).push_bind(codec::size_i64(left));
-        snapshot
+        session
             .for_each(select, |row| {
                 rows.push(source.row(range.segment, row)?);
                 Ok(())
