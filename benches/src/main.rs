@@ -1,10 +1,12 @@
 //! Benchmarks of the whole service, beside what bounds them. `cargo xtask bench` builds and starts them.
 
 mod alerts;
+mod backtest;
 mod bare;
 mod charts;
 mod content;
 mod database;
+mod default_rules;
 mod ingest;
 mod load;
 mod machine;
@@ -35,6 +37,9 @@ enum Bench {
     Charts(charts::Charts),
     Memory(memory::Memory),
     Snapshots(snapshots::Snapshots),
+    Backtest(backtest::Backtest),
+    #[command(name = "default_rules")]
+    DefaultRules(default_rules::DefaultRules),
     /// The server that only decodes; started by the others
     #[command(hide = true)]
     BareServer,
@@ -48,6 +53,8 @@ async fn main() -> Result<()> {
         Bench::Charts(charts) => charts.run(&Database::all()?).await,
         Bench::Memory(memory) => memory.run().await,
         Bench::Snapshots(snapshots) => snapshots.run(&Database::all()?).await,
+        Bench::Backtest(backtest) => backtest.run(&Database::all()?).await,
+        Bench::DefaultRules(default_rules) => default_rules.run().await,
         Bench::BareServer => bare::serve().await,
     }
 }

@@ -44,7 +44,7 @@ pub use gradwatch_rest::RestError;
 pub use job::JobError;
 pub use layers::{LayerReadings, Reading};
 pub use report::{DemoReport, EdgeView, EventView, RunReport};
-pub use run::{DemoError, run, run_xor_family};
+pub use run::{DemoError, run, run_one, run_xor_family};
 pub use server::{PROJECT, Server};
 pub use snapshots::Snapshots;
 pub use table::{AdditionTable, Pair};

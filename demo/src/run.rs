@@ -75,6 +75,19 @@ pub async fn run(server: &Server, seed: u64) -> Result<DemoReport, DemoError> {
     Ok(DemoReport { server: server.url.clone(), seed, runs })
 }
 
+/// Trains one run of any configuration, streams it to `server` under a name, and waits until the server has read all of it.
+///
+/// # Errors
+/// As for [`run`].
+pub async fn run_one(server: &Server, name: &str, config: TrainingConfig) -> Result<Uuid, DemoError> {
+    let rest = ready(server).await?;
+    let (server, own_name) = (server.clone(), name.to_owned());
+    let job = spawn_blocking(move || train(&server, &own_name, config, &ProgressBar::hidden()));
+    let run_id = job.await?.map_err(|cause| DemoError::Job { name: name.to_owned(), cause })?;
+    rest.until_read(run_id, |_| ()).await?;
+    Ok(run_id)
+}
+
 /// Trains the XOR family, eight widths with six seeds each, streams every run to `server`, and reads back how the cascades
 /// of their gradients grow with the width around the step that solves the task. `seed` fixes the networks.
 ///

@@ -56,16 +56,28 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The next piece of the body; none behind the last.
+    ///
+    /// # Errors
+    /// When the connection breaks in the middle of it.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, ExchangeError> {
+        while let Some(frame) = self.body.frame().await {
+            // What is no data is a trailer.
+            if let Ok(data) = frame?.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
     /// The body, or as much of it as `max_bytes` allow.
     ///
     /// # Errors
     /// When the connection breaks in the middle of it.
     pub async fn body(&mut self, max_bytes: usize) -> Result<Bytes, ExchangeError> {
         let mut body = BytesMut::new();
-        while let Some(frame) = self.body.frame().await {
-            if let Ok(data) = frame?.into_data() {
-                body.extend_from_slice(&data[..data.len().min(max_bytes - body.len())]);
-            }
+        while let Some(data) = self.piece().await? {
+            body.extend_from_slice(&data[..data.len().min(max_bytes - body.len())]);
             if body.len() == max_bytes {
                 break;
             }

@@ -6,7 +6,7 @@ mod error;
 mod exchange;
 mod tls;
 
-use std::{fmt, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
 use bytes::Bytes;
 pub use http::Method;
@@ -72,27 +72,56 @@ impl RestClient {
         body: Option<&Value>,
     ) -> Result<T, RestError> {
         let what = format!("{method} {}{path}", self.server);
-        let unreachable = |cause: String| RestError::Unreachable { what: what.clone(), cause };
-        let answer = timeout(PATIENCE, self.exchange(method, path, body)).await;
-        let (status, body) = answer.map_err(|_| unreachable(format!("no answer within {PATIENCE:?}")))?.map_err(
-            |error| match error {
-                CallError::Argument(error) => error,
-                CallError::Network(cause) => unreachable(exchange::full_text(&*cause)),
-            },
-        )?;
-        if !status.is_success() {
-            let body = String::from_utf8_lossy(&body).into_owned();
-            return Err(RestError::Status { what, status: status.as_u16(), body });
+        let mut answer = in_time(&what, self.send(method, path, body, "application/json")).await?;
+        let body = in_time(&what, whole(&mut answer)).await?;
+        if !answer.head.status.is_success() {
+            return Err(refusal(what, &answer, &body));
         }
         serde_json::from_slice(&body).map_err(|cause| RestError::Answer { what, cause })
     }
 
-    async fn exchange(
+    /// A call that is answered line by line (`application/x-ndjson`). Each line is handed over as it comes; the server may
+    /// take as long as it says something now and then.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); also when the answer breaks off within a line.
+    pub async fn lines<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<(http::StatusCode, Bytes), CallError> {
+        mut take: impl FnMut(T),
+    ) -> Result<(), RestError> {
+        let what = format!("{method} {}{path}", self.server);
+        let mut answer = in_time(&what, self.send(method, path, body, "application/x-ndjson")).await?;
+        if !answer.head.status.is_success() {
+            let body = in_time(&what, whole(&mut answer)).await?;
+            return Err(refusal(what, &answer, &body));
+        }
+        let mut line = Vec::new();
+        while let Some(piece) = in_time(&what, async { answer.piece().await.map_err(network) }).await? {
+            for part in piece.split_inclusive(|byte| *byte == b'\n') {
+                line.extend_from_slice(part);
+                if line.ends_with(b"\n") {
+                    let read = serde_json::from_slice(&line);
+                    take(read.map_err(|cause| RestError::Answer { what: what.clone(), cause })?);
+                    line.clear();
+                }
+            }
+        }
+        match line.is_empty() {
+            true => Ok(()),
+            false => Err(RestError::Unreachable { what, cause: "the answer broke off".to_owned() }),
+        }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        accept: &'static str,
+    ) -> Result<Answer, CallError> {
         let endpoint = Endpoint::parse(&format!("{}{path}", self.server)).map_err(|_| {
             RestError::argument("server", &format!("{:?} is not of the form http://host:port", self.server))
         })?;
@@ -100,6 +129,7 @@ impl RestClient {
             .method(method)
             .uri(&endpoint.target)
             .header(header::HOST, &endpoint.authority)
+            .header(header::ACCEPT, accept)
             .header(header::CONTENT_TYPE, "application/json");
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -108,10 +138,25 @@ impl RestClient {
         let request = request.body(Full::new(Bytes::from(body))).map_err(network)?;
         let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await.map_err(network)?;
         let tls = endpoint.is_tls.then_some((&self.tls, endpoint.host.as_str()));
-        let mut answer = exchange(stream, tls, request).await.map_err(network)?;
-        let body = answer.body(usize::MAX).await.map_err(network)?;
-        Ok((answer.head.status, body))
+        exchange(stream, tls, request).await.map_err(network)
     }
+}
+
+async fn whole(answer: &mut Answer) -> Result<Bytes, CallError> {
+    answer.body(usize::MAX).await.map_err(network)
+}
+
+fn refusal(what: String, answer: &Answer, body: &[u8]) -> RestError {
+    RestError::Status { what, status: answer.head.status.as_u16(), body: String::from_utf8_lossy(body).into_owned() }
+}
+
+async fn in_time<T>(what: &str, work: impl Future<Output = Result<T, CallError>>) -> Result<T, RestError> {
+    let unreachable = |cause: String| RestError::Unreachable { what: what.to_owned(), cause };
+    let done = timeout(PATIENCE, work).await;
+    done.map_err(|_| unreachable(format!("no answer within {PATIENCE:?}")))?.map_err(|error| match error {
+        CallError::Argument(error) => error,
+        CallError::Network(cause) => unreachable(exchange::full_text(&*cause)),
+    })
 }
 
 enum CallError {

@@ -32,8 +32,9 @@ pub mod health;
 pub mod layer_followers;
 pub mod layers;
 pub mod learning_cell;
-mod random;
+pub mod random;
 pub mod sketch;
+pub mod statistics;
 pub mod window;
 
 #[doc(hidden)]

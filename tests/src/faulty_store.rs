@@ -39,7 +39,7 @@ pub struct FaultyStore {
     violations: Mutex<Vec<String>>,
     healed: AtomicBool,
     durability_calls: AtomicUsize,
-    /// Calls of `series` that may begin, where they are held.
+    /// Calls of `series` and `values` that may begin, where they are held.
     series_let_through: Mutex<Option<Arc<Semaphore>>>,
     /// Open unless payloads of snapshots are held back.
     payloads: watch::Sender<bool>,
@@ -165,15 +165,22 @@ impl FaultyStore {
         lock(&self.unavailable).clear();
     }
 
-    /// Holds all calls of `series` from now on.
+    /// Holds all calls of `series` and `values` from now on.
     pub fn hold_series(&self) {
         *lock(&self.series_let_through) = Some(Arc::new(Semaphore::new(0)));
     }
 
-    /// Lets so many held calls of `series` through.
+    /// Lets so many held calls through.
     pub fn let_series_through(&self, calls: usize) {
         if let Some(held) = &*lock(&self.series_let_through) {
             held.add_permits(calls);
+        }
+    }
+
+    async fn series_held(&self) {
+        let held = lock(&self.series_let_through).clone();
+        if let Some(held) = held {
+            held.acquire().await.expect("nobody closes it").forget();
         }
     }
 
@@ -360,10 +367,7 @@ impl Store for FaultyStore {
     }
 
     async fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError> {
-        let held = lock(&self.series_let_through).clone();
-        if let Some(held) = held {
-            held.acquire().await.expect("nobody closes it").forget();
-        }
+        self.series_held().await;
         self.inner.series(query).await
     }
 
@@ -463,6 +467,7 @@ impl Store for FaultyStore {
     }
 
     async fn values(&self, query: &ValuesQuery) -> Result<Vec<ValuesRow>, StoreError> {
+        self.series_held().await;
         self.inner.values(query).await
     }
 

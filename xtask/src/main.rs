@@ -110,7 +110,8 @@ const BENCHES_OF_A_CRATE: [(&str, &str); 7] = [
 ];
 
 /// Benchmarks of the whole service.
-const BENCHES_OF_THE_SERVICE: [&str; 5] = ["ingest", "charts", "memory", "snapshots", "alerts"];
+const BENCHES_OF_THE_SERVICE: [&str; 7] =
+    ["ingest", "charts", "memory", "snapshots", "alerts", "backtest", "default_rules"];
 
 fn bench(name: Option<&str>, arguments: &[String]) -> Result<()> {
     let is_known =

@@ -53,6 +53,7 @@ const TABLE: &[(Method, &str, Requirement)] = &[
     (Method::POST, "/api/v1/fleet/error_split", Read),
     (Method::GET, "/api/v1/fleet/families", Read),
     (Method::GET, "/api/v1/fleet/{computation_id}", Read),
+    (Method::POST, "/api/v1/alerts/backtest", Read),
     (Method::GET, "/api/v1/alerts", Read),
     (Method::GET, "/api/v1/alerts/{alert_id}", Read),
     (Method::GET, "/api/v1/alerts/rules", Read),

@@ -7,6 +7,7 @@
 //!
 //! > **Invariant: nothing of it is on the path of an acknowledgement.** It reads what was committed, and commits for itself.
 
+mod backtest;
 mod book;
 mod delivery;
 mod evaluation;
@@ -22,6 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use backtest::{Backtest, BacktestReport, BacktestRequest, Backtests};
 pub(crate) use book::{BookError, Receiver, RuleBook, RuleSet, secrets};
 pub(crate) use delivery::{Dispatcher, Matcher, check_matchers};
 pub(crate) use notice::Notice;

@@ -19,6 +19,9 @@ const OFFERED: [(Format, &str, &str); 3] =
 /// What a computation can be asked for as, in order of preference among equals: as it stands, or its progress.
 const COMPUTATION: [(bool, &str, &str); 2] = [(false, "application", "json"), (true, "text", "event-stream")];
 
+/// What a backtest can be asked for as, in order of preference among equals: what came out, or line by line.
+const BACKTEST: [(bool, &str, &str); 2] = [(false, "application", "json"), (true, "application", "x-ndjson")];
+
 /// The representation of readings that is wanted.
 pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Format, Error> {
     preferred(headers, &OFFERED)
@@ -27,6 +30,11 @@ pub(crate) fn negotiate(headers: &HeaderMap) -> Result<Format, Error> {
 /// Whether server-sent events are wanted rather than JSON.
 pub(crate) fn wants_events(headers: &HeaderMap) -> Result<bool, Error> {
     preferred(headers, &COMPUTATION)
+}
+
+/// Whether lines of progress are wanted rather than one JSON document.
+pub(crate) fn wants_lines(headers: &HeaderMap) -> Result<bool, Error> {
+    preferred(headers, &BACKTEST)
 }
 
 /// Reads `Accept` (RFC 9110, section 12.5.1): the most specific range that matches gives a representation its weight,

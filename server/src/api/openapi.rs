@@ -57,6 +57,7 @@ use crate::error::{ErrorCode, Problem};
         fleet::error_split,
         fleet::families::list,
         fleet::get,
+        alerts::backtest::run,
         alerts::listing::list,
         alerts::listing::get,
         alerts::rules::list,

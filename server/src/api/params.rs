@@ -42,6 +42,11 @@ impl Params {
         Self { pairs, claimed: Vec::new(), fingerprint, caller: None }
     }
 
+    /// Reads filters that did not come in the query of a request.
+    pub(crate) fn of_caller(filters: &str, caller: &Caller) -> Self {
+        Self { caller: Some(caller.clone()), ..Self::new("", Some(filters)) }
+    }
+
     /// `project`: the one asked for, or else the only one that the caller may see; `None` for all.
     ///
     /// Invariant: lists are narrowed by what this answers and by nothing else, so that a caller of one project sees

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State, http::StatusCode};
 use gradwatch_spectral::detectors::Regime;
-use gradwatch_store::{Run, RunCounters, RunQuery, RunSort, RunState};
+use gradwatch_store::{Run, RunCounters, RunId, RunQuery, RunSort, RunState};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -106,7 +106,7 @@ pub(crate) struct RunList {
 /// Which runs.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct RunsQuery {
+pub(crate) struct RunFilter {
     /// Only of this project.
     #[param(value_type = Option<String>)]
     project: Option<String>,
@@ -121,12 +121,38 @@ pub(crate) struct RunsQuery {
     name: Option<String>,
     #[param(ignore)]
     labels: BTreeMap<String, String>,
+}
+
+impl FromParams for RunFilter {
+    fn from_params(params: &mut Params) -> Result<Self, Error> {
+        Ok(Self {
+            project: params.project()?,
+            state: params.parsed("state")?,
+            regime: params.parsed("regime")?,
+            name: params.one("name")?,
+            labels: params.prefixed("label.")?,
+        })
+    }
+}
+
+impl RunFilter {
+    /// A page of those that it lets through.
+    pub(crate) fn query(self, sort: RunSort, after: Option<(i64, RunId)>, limit: usize) -> RunQuery {
+        let Self { project, state, regime, name, labels } = self;
+        RunQuery { project, state, regime, name, labels, sort, after, limit }
+    }
+}
+
+/// In which order.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct RunOrder {
     /// `-last_seen`, `last_seen`, `-created` or `created`; a minus sorts the latest first.
     #[param(value_type = Option<String>, default = "-last_seen")]
     sort: RunSort,
 }
 
-impl FromParams for RunsQuery {
+impl FromParams for RunOrder {
     fn from_params(params: &mut Params) -> Result<Self, Error> {
         let sort = match params.one("sort")?.as_deref() {
             None | Some("-last_seen") => RunSort::LastSeenDescending,
@@ -135,37 +161,20 @@ impl FromParams for RunsQuery {
             Some("created") => RunSort::CreatedAscending,
             Some(_) => return Err(Error::invalid("sort", "must be -last_seen, last_seen, -created or created")),
         };
-        Ok(Self {
-            project: params.project()?,
-            state: params.parsed("state")?,
-            regime: params.parsed("regime")?,
-            name: params.one("name")?,
-            labels: params.prefixed("label.")?,
-            sort,
-        })
+        Ok(Self { sort })
     }
 }
 
 /// Lists runs. `label.<key>=<value>` asks for runs with that label; it may be repeated with other keys.
-#[utoipa::path(get, operation_id = "listRuns", path = "/api/v1/runs", tag = "runs", params(RunsQuery, Paging),
+#[utoipa::path(get, operation_id = "listRuns", path = "/api/v1/runs", tag = "runs", params(RunFilter, RunOrder, Paging),
     responses((status = 200, body = RunList), Problems))]
 pub(crate) async fn list(
     State(state): State<AppState>,
-    Query((filter, paging)): Query<(RunsQuery, Paging)>,
+    Query((filter, order, paging)): Query<(RunFilter, RunOrder, Paging)>,
 ) -> Answer<Json<RunList>> {
     let after = paging.position::<RunPosition>()?.map(|position| (position.at_us, position.run_id));
-    let sort = filter.sort;
-    let query = RunQuery {
-        project: filter.project,
-        state: filter.state,
-        regime: filter.regime,
-        name: filter.name,
-        labels: filter.labels,
-        sort,
-        after,
-        limit: paging.limit,
-    };
-    let page = state.store.runs(&query).await?;
+    let sort = order.sort;
+    let page = state.store.runs(&filter.query(sort, after, paging.limit)).await?;
     let next_cursor = match page.items.last() {
         Some(last) if page.more => {
             Some(paging.behind(RunPosition { at_us: sort_time(last, sort), run_id: last.run_id })?)

@@ -150,7 +150,7 @@ fn import(
     let import = Import::open(args, series, &plan, existing, run_id, ca_certificate)?;
 
     let new_rows = plan.rows.len() - plan.refill;
-    let mut progress = Progress::new(args.json);
+    let mut progress = Progress::new("rows", args.json);
     let holes: Vec<String> = series.holes().iter().map(ToString::to_string).collect();
     for hole in &holes {
         progress.warn(&format!("{hole}: the windows start again behind it"));

@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable.
 
+mod backtest;
 mod config;
 mod demo;
 mod import;
@@ -44,6 +45,8 @@ enum Command {
     Import(import::ImportArgs),
     /// Compute readings of a run again, with other windows
     Reanalyze(reanalyze::ReanalyzeArgs),
+    /// Ask what rules would have said of recorded runs
+    Backtest(backtest::BacktestArgs),
     /// Begin, check and list rules, which say what is an alert
     #[command(subcommand)]
     Rules(rules::RulesCommand),
@@ -97,6 +100,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Reanalyze(args) => reanalyze::run(&args),
+        Command::Backtest(args) => backtest::run(&args),
         Command::Rules(command) => rules::run(&command),
         Command::Alerts(args) => rules::alerts(&args),
         Command::Token(command) => token::run(&command),

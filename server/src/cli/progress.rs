@@ -1,4 +1,4 @@
-//! What a person sees while rows are read or computed.
+//! What a person sees while rows or runs are read or computed.
 
 use std::io::IsTerminal;
 
@@ -10,20 +10,21 @@ const LINES: u64 = 10;
 /// All of it goes to standard error: standard output is for the summary.
 pub(super) enum Progress {
     Bar(ProgressBar),
-    Lines { told: u64 },
+    Lines { told: u64, unit: &'static str },
     Silent,
 }
 
 impl Progress {
-    pub(super) fn new(silent: bool) -> Self {
+    /// Of so many `unit`, such as rows.
+    pub(super) fn new(unit: &'static str, silent: bool) -> Self {
         if silent {
             return Self::Silent;
         }
         if !std::io::stderr().is_terminal() {
-            return Self::Lines { told: 0 };
+            return Self::Lines { told: 0, unit };
         }
-        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rows{msg}  {eta} left")
-            .expect("the template is valid: it never changes");
+        let style = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {unit}{{msg}}  {{eta}} left"))
+            .expect("the template is valid: only a word of ours changes");
         Self::Bar(ProgressBar::new(0).with_style(style))
     }
 
@@ -44,11 +45,11 @@ impl Progress {
                 bar.set_message(at);
                 bar.set_position(done);
             }
-            Self::Lines { told } => {
+            Self::Lines { told, unit } => {
                 let tenths = done.saturating_mul(LINES).checked_div(total).unwrap_or_default();
                 if tenths > *told {
                     *told = tenths;
-                    eprintln!("{done} of {total} rows{at}");
+                    eprintln!("{done} of {total} {unit}{at}");
                 }
             }
             Self::Silent => {}

@@ -121,7 +121,7 @@ impl ReanalyzeArgs {
     async fn follow(&self, client: &RestClient, begun: Value) -> Result<Value, Failure> {
         let path = format!("/api/v1/runs/{}/analyses/{}", self.run_id, self.name);
         let mut stands = begun;
-        let mut progress = Progress::new(self.json);
+        let mut progress = Progress::new("rows", self.json);
         let mut failures = 0;
         loop {
             let analysis = read(&stands)?;

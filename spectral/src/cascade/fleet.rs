@@ -2,11 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    line::{LogFit, mean},
-    threshold::quantile,
-};
-use crate::{layers::Reason, random::SplitMix64};
+use super::line::{LogFit, mean};
+use crate::{layers::Reason, random::SplitMix64, statistics::bootstrap_interval};
 
 /// Fewest widths of a published dimension.
 const FEWEST_WIDTHS: usize = 4;
@@ -138,14 +135,13 @@ fn bootstrap(widths: &[Width], fit: &LogFit) -> Option<(f64, f64)> {
     if widths.iter().any(|width| width.runs.len() < 2) {
         return None;
     }
-    let mut random = SplitMix64::new(BOOTSTRAP_SEED);
-    let mut resampled_mean = |width: &Width| {
+    let resampled_mean = |width: &Width, random: &mut SplitMix64| {
         let count = width.runs.len();
         (0..count).map(|_| width.runs[random.below(count)]).sum::<f64>() / count as f64
     };
-    let slopes: Vec<f64> =
-        (0..RESAMPLES).map(|_| fit.slope(&widths.iter().map(&mut resampled_mean).collect::<Vec<_>>())).collect();
-    Some((quantile(&slopes, 0.025), quantile(&slopes, 0.975)))
+    Some(bootstrap_interval(BOOTSTRAP_SEED, RESAMPLES, |random| {
+        fit.slope(&widths.iter().map(|width| resampled_mean(width, random)).collect::<Vec<_>>())
+    }))
 }
 
 fn leave_one_out(widths: &[Width], means: &[f64]) -> Vec<LeftOut> {

@@ -1,6 +1,6 @@
 //! The threshold: a quantile of the magnitudes themselves.
 
-use crate::layers::Reason;
+use crate::{layers::Reason, statistics::quantile};
 
 /// theta is this quantile of the magnitudes \[source: the 90th percentile\].
 const QUANTILE: f64 = 0.9;
@@ -28,16 +28,4 @@ pub fn threshold(magnitudes: &[f64]) -> Result<f64, Reason> {
     }
     let threshold = quantile(magnitudes, QUANTILE);
     if threshold < SMALLEST_THRESHOLD { Err(Reason::Degenerate) } else { Ok(threshold) }
-}
-
-/// The quantile of finite values, linear between the two nearest: position share·(n − 1) in ascending order. `values` is
-/// not empty, 0 ≤ share ≤ 1.
-pub(super) fn quantile(values: &[f64], share: f64) -> f64 {
-    let position = share * (values.len() - 1) as f64;
-    let below = position.floor();
-    let mut values = values.to_vec();
-    let (_, lower, above) = values.select_nth_unstable_by(below as usize, f64::total_cmp);
-    let lower = *lower;
-    let upper = above.iter().copied().min_by(f64::total_cmp).unwrap_or(lower);
-    lower + (upper - lower) * (position - below)
 }

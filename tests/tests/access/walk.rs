@@ -17,9 +17,11 @@ use crate::server::{BOOTSTRAP, admin, create, run_of, start, telemetry, token};
 /// Documented paths that nobody is asked a token for.
 const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 /// Paths that change nothing although they are no GET: what they ask is in the body.
-const READ_BY_POST: [&str; 3] = ["/api/v1/fleet/dimension", "/api/v1/fleet/error_split", CHECK];
+const READ_BY_POST: [&str; 4] = ["/api/v1/fleet/dimension", "/api/v1/fleet/error_split", CHECK, BACKTEST];
 /// Says what is wrong with whatever it is sent.
 const CHECK: &str = "/api/v1/alerts/rules/check";
+/// Tests the rules in force that the caller may see, unless it is sent others.
+const BACKTEST: &str = "/api/v1/alerts/backtest";
 /// How paths begin that a token of one project never opens.
 const ALL_PROJECTS: [&str; 5] = [
     "/metrics",
@@ -192,7 +194,7 @@ async fn every_path_asks_for_a_token_that_is_good_for_it() {
             assert_eq!(refused(&read, method, target, "read").await, 404, "{target}");
         } else if *method == Method::GET {
             read.get(target).await;
-        } else if path == CHECK {
+        } else if path == CHECK || path == BACKTEST {
             assert_eq!(read.call(Method::POST, target, "{}").await.0, 200, "{target}");
         } else {
             // Let through, and told that an empty body says too little.

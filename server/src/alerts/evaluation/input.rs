@@ -124,6 +124,12 @@ impl Chunk {
         self.events.sort_by_key(|placed| (placed.index, placed.with_step));
     }
 
+    /// Values of its steps, each in the order of [`Inputs`].
+    pub(crate) fn values(&self) -> impl Iterator<Item = &[Option<f64>]> {
+        // A step without any would have no width.
+        self.values.chunks(self.width.max(1))
+    }
+
     /// Gives everything to an evaluator, in order, that was given everything up to the place `after`.
     pub(crate) fn advance(&self, after: Option<Place>, evaluator: &mut RunEvaluator, changes: &mut Vec<Change>) {
         let nothing = vec![None; self.width];

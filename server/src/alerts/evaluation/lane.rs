@@ -238,7 +238,7 @@ pub(super) fn is_silence(rule: &ActiveRule) -> bool {
 }
 
 /// The types of events that rules look at.
-pub(super) fn event_types(rules: &[ActiveRule]) -> Vec<String> {
+pub(in crate::alerts) fn event_types(rules: &[ActiveRule]) -> Vec<String> {
     let mut types = BTreeSet::new();
     for rule in rules {
         match &*rule.rule.condition {

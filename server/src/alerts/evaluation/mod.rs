@@ -11,11 +11,11 @@
 //! > **Invariant: one run cannot stop another.** One portion of a run is evaluated at a time; a run on which the evaluator
 //! > panics, or which the store refuses, is given up for a while.
 
-mod facts;
+pub(super) mod facts;
 mod frontier;
-mod input;
+pub(super) mod input;
 mod lane;
-mod line;
+pub(super) mod line;
 mod listen;
 mod queue;
 mod reader;
@@ -39,12 +39,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::queue::Queue;
 use self::{
     lane::Interrupted,
     queue::News,
     watched::{About, LaneRules, Passed, WatchedRun},
 };
+pub(super) use self::{lane::event_types, queue::Queue};
 use super::{RuleBook, RuleSet};
 use crate::{
     clock,

@@ -5,6 +5,7 @@
 //!
 //! Invariant: no answer holds a secret of a receiver (see `crate::alerts::secrets`).
 
+pub(crate) mod backtest;
 mod body;
 pub(crate) mod deliveries;
 pub(crate) mod listing;
@@ -36,6 +37,7 @@ use crate::{
 pub(super) fn routes() -> Router<AppState> {
     let check = post(rule_check::check).layer(DefaultBodyLimit::max(MAX_FILE_BYTES));
     Router::new()
+        .merge(backtest::routes())
         .route("/api/v1/alerts", get(listing::list))
         .route("/api/v1/alerts/{alert_id}", get(listing::get))
         .route("/api/v1/alerts/rules", get(rules::list).post(rules::create))
