@@ -34,6 +34,7 @@ pub struct FaultyStore {
     /// By [`AlertCall`].
     alert_calls: [Gate; 3],
     poisoned: Mutex<HashSet<RunId>>,
+    poisoned_alerts: Mutex<HashSet<RunId>>,
     unavailable: Mutex<HashSet<RunId>>,
     poisonous_scalars: Mutex<HashSet<String>>,
     violations: Mutex<Vec<String>>,
@@ -57,6 +58,7 @@ impl FaultyStore {
             analysis_gate: Semaphore::new(Semaphore::MAX_PERMITS),
             alert_calls: [Gate::new(), Gate::new(), Gate::new()],
             poisoned: Mutex::default(),
+            poisoned_alerts: Mutex::default(),
             unavailable: Mutex::default(),
             poisonous_scalars: Mutex::default(),
             violations: Mutex::default(),
@@ -190,9 +192,15 @@ impl FaultyStore {
             || run.steps.iter().flat_map(|step| step.scalars.keys()).any(|name| scalars.contains(name))
     }
 
+    /// Refuses every evaluation of rules on a run.
+    pub fn poison_alerts(&self, run_id: RunId) {
+        lock(&self.poisoned_alerts).insert(run_id);
+    }
+
     /// Takes the rows of a run again.
     pub fn cure(&self, run_id: RunId) {
         lock(&self.poisoned).remove(&run_id);
+        lock(&self.poisoned_alerts).remove(&run_id);
     }
 
     /// No more faults, but for poisoned runs.
@@ -517,6 +525,9 @@ impl Store for FaultyStore {
     }
 
     async fn commit_alerts(&self, commits: &[AlertCommit]) -> Result<Vec<bool>, StoreError> {
+        if let Some(commit) = commits.iter().find(|commit| lock(&self.poisoned_alerts).contains(&commit.run_id)) {
+            return Err(StoreError::Data(format!("planned: rules on run {} are poisoned", commit.run_id)));
+        }
         self.gated(AlertCall::Commit, self.inner.commit_alerts(commits)).await
     }
 

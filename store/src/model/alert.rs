@@ -211,7 +211,7 @@ pub struct Alert {
     pub pending: AlertMoment,
     /// When it began to fire.
     pub fired: Option<AlertMoment>,
-    /// When it ended, and why: `condition`, `run_over`, `superseded`, `rule_changed`, `rule_removed`.
+    /// When it ended, and why: `condition`, `run_over`, `superseded`, `rule_changed`, `rule_removed`, `not_selected`.
     pub resolved: Option<(AlertMoment, String)>,
     /// State of its machine; opaque to the store. Empty once it is resolved.
     pub machine: Vec<u8>,

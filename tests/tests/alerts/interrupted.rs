@@ -9,13 +9,14 @@ use gradwatch_tests::{
 };
 use tokio::time::{sleep, timeout};
 
-use super::made::{DONE, HIGH, MEAN, Said, World, done, send, text, wave};
+use super::made::{DONE, HIGH, MEAN, Said, World, done, run_id, send, text, wave};
 
 on_both_backends!(
     a_crash_neither_forgets_nor_repeats,
     lost_answers_neither_forget_nor_repeat,
     a_long_history_is_evaluated_in_portions,
     a_store_that_takes_nothing_is_waited_for,
+    a_run_that_cannot_be_evaluated_stops_no_other,
 );
 
 const LAST: u64 = 120;
@@ -169,5 +170,24 @@ async fn a_long_history_is_evaluated_in_portions(backend: Backend) {
     let said = world.said(&request.run_id).await;
     let fired: Vec<_> = said.alerts.iter().filter(|alert| alert.rule == "rare").map(|alert| alert.pending.1).collect();
     assert_eq!(fired, (1..=9).map(|thousand| thousand * 1_000).collect::<Vec<_>>());
+    world.server.stop().await;
+}
+
+async fn a_run_that_cannot_be_evaluated_stops_no_other(backend: Backend) {
+    let world = World::new(backend, &[HIGH, MEAN, DONE]).await;
+    let (poisoned, other) = (open_request(spec()), open_request(spec()));
+    world.faults.poison_alerts(run_id(&poisoned.run_id));
+    for stretch in STRETCHES {
+        for request in [&poisoned, &other] {
+            world.send(request, stretch.clone(), frame).await;
+        }
+    }
+    world.until_fired(&other.run_id, "done").await;
+    let expected = world.said(&other.run_id).await;
+    assert!(world.said(&poisoned.run_id).await.alerts.is_empty());
+    // It is tried again, less and less often.
+    world.faults.cure(run_id(&poisoned.run_id));
+    world.until_fired(&poisoned.run_id, "done").await;
+    assert_eq!(world.said(&poisoned.run_id).await, expected);
     world.server.stop().await;
 }
