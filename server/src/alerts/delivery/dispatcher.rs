@@ -252,7 +252,16 @@ impl Dispatcher {
         if !drop.is_empty() {
             self.store.seal_message(None, &drop).await?;
         }
-        for (message, ids) in &seal {
+        let sealed = self.seal_all(&seal).await;
+        if !seal.is_empty() {
+            // Also behind an error: its answer may be all that was lost.
+            self.messages_are_due();
+        }
+        sealed.map(|()| next_us)
+    }
+
+    async fn seal_all(&self, seal: &[(Message, Vec<u64>)]) -> Result<(), StoreError> {
+        for (message, ids) in seal {
             match self.store.seal_message(Some(message), ids).await {
                 // False: they are in a message already, and there is nothing left to do.
                 Ok(_) => {}
@@ -264,10 +273,7 @@ impl Dispatcher {
                 }
             }
         }
-        if !seal.is_empty() {
-            self.messages_are_due();
-        }
-        Ok(next_us)
+        Ok(())
     }
 
     fn messages_are_due(&self) {
