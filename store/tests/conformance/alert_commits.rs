@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use gradwatch_store::{Alert, AlertCommit, AlertLane, AlertQuery, AlertState, RunPatch, RunState, StoreError};
+use gradwatch_store::{
+    Alert, AlertCommit, AlertCount, AlertLane, AlertQuery, AlertState, RunPatch, RunState, StoreError,
+};
 
 use crate::{
     alert_fixture::{alert, commit, cursor, id, land, notification, of_group, told},
@@ -242,6 +244,18 @@ pub(crate) async fn alerts_are_filtered_and_paged(store: AnyStore) {
         let expected: Vec<_> = all.iter().filter(|alert| keep(alert)).cloned().collect();
         assert_eq!(store.alerts(&query).await.unwrap().items, expected, "{query:?}");
     }
+
+    for project in [None, Some("vision")] {
+        let mut counts = store.alert_counts(project).await.unwrap();
+        counts.sort_by(|a, b| (a.state, &a.severity).cmp(&(b.state, &b.severity)));
+        let count =
+            |state, severity: &str, alerts| AlertCount { rule_id: id(1), state, severity: severity.to_owned(), alerts };
+        let open = [AlertState::Pending, AlertState::Firing];
+        let expected: Vec<_> =
+            open.into_iter().flat_map(|state| [count(state, "critical", 2), count(state, "info", 4)]).collect();
+        assert_eq!(counts, expected, "{project:?}");
+    }
+    assert_eq!(store.alert_counts(Some("other")).await.unwrap(), []);
 }
 
 pub(crate) async fn runs_to_evaluate_are_found(store: AnyStore) {
@@ -292,6 +306,8 @@ pub(crate) async fn a_deleted_run_takes_its_alerts_with_it(store: AnyStore) {
     assert_eq!(store.commit_alerts(&[commit(1, 1), commit(2, 1)]).await.unwrap(), [false, true]);
     assert!(store.alerts(&of_run(1)).await.unwrap().items.is_empty(), "hidden at once");
     assert_eq!(store.alert(id(1_100)).await.unwrap(), None);
+    let counts = store.alert_counts(None).await.unwrap();
+    assert_eq!(counts.iter().map(|count| count.alerts).collect::<Vec<_>>(), [20], "those of the other run");
     while !store.purge(run_id(1), 7).await.unwrap() {}
     assert!(store.alert_cursors(run_id(1)).await.unwrap().is_empty());
     assert!(store.open_alerts(run_id(1)).await.unwrap().is_empty());
