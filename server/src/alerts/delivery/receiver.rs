@@ -243,8 +243,6 @@ async fn attempt(dispatcher: &Dispatcher, receiver: &Receiver, mut message: Mess
         Ok(request) => dispatcher.connector.post(request, Duration::from_secs(definition.timeout_s.into())).await,
         Err(problem) => Attempted::failed(Outcome::Definition, &problem),
     };
-    let kind = kind_name(&definition.kind);
-    dispatcher.metrics.count_delivery(kind, attempted.outcome.as_str());
     if attempted.outcome == Outcome::Gone {
         // First, so that nothing more is sent behind it. The message itself goes on waiting, should it be enabled again.
         let why = "the receiver answered 410 Gone".to_owned();
@@ -261,6 +259,7 @@ async fn attempt(dispatcher: &Dispatcher, receiver: &Receiver, mut message: Mess
             break;
         }
     }
+    dispatcher.metrics.count_delivery(kind_name(&definition.kind), attempted.outcome.as_str());
     // Told about us as a whole, not about this message.
     let asks_all = matches!(attempted.status, Some(429 | 503));
     Sent {
