@@ -10,7 +10,7 @@ pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c s
     }
     let near = candidates.into_iter().filter_map(|candidate| {
         let is_short = candidate.split_once('.').is_some_and(|(_, short)| short == word);
-        let distance = if is_short { 0 } else { distance(word, candidate) };
+        let distance = if is_short { 0 } else { strsim::levenshtein(word, candidate) };
         (distance <= (candidate.len() / 3).clamp(1, 4)).then_some((distance, candidate))
     });
     near.min().map(|(_, candidate)| candidate)
@@ -22,20 +22,4 @@ pub(crate) fn did_you_mean<'c>(word: &str, candidates: impl IntoIterator<Item = 
         Some(candidate) => format!("; did you mean `{}`?", shown(candidate)),
         None => format!("; {otherwise}"),
     }
-}
-
-/// Levenshtein distance, in characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -2,19 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use axum::{
-    body::Bytes,
-    extract::{FromRequest, Request, rejection::BytesRejection},
-    http::StatusCode,
-};
-use serde_json::Value;
+use axum::extract::{FromRequest, Request};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{params, refusal::Refusal};
-use crate::{
-    config::Limits,
-    error::{Error, ErrorCode},
-};
+use super::{json_body, refusal::Refusal};
+use crate::{config::Limits, error::Error};
 
 /// Labels to set (text) or to remove (null).
 #[derive(Debug, PartialEq, ToSchema)]
@@ -27,28 +20,12 @@ impl<S: Send + Sync> FromRequest<S> for LabelPatch {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
-        params::require_json(request.headers())?;
-        let bytes = Bytes::from_request(request, state).await.map_err(unread)?;
-        Ok(parse(&bytes)?)
-    }
-}
-
-fn unread(rejection: BytesRejection) -> Error {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        Error {
-            field: Some("body".into()),
-            ..Error::new(ErrorCode::TooLarge, "is longer than any set of labels may be")
-        }
-    } else {
-        Error::invalid("body", rejection.body_text())
+        Ok(parse(json_body::members(request, state).await?)?)
     }
 }
 
 /// Reads the body, naming the member at fault.
-fn parse(bytes: &[u8]) -> Result<LabelPatch, Error> {
-    let value: Value =
-        serde_json::from_slice(bytes).map_err(|error| Error::invalid("body", format!("is not JSON: {error}")))?;
-    let Value::Object(mut members) = value else { return Err(Error::invalid("body", "must be a JSON object")) };
+fn parse(mut members: Map<String, Value>) -> Result<LabelPatch, Error> {
     let labels = members.remove("labels").ok_or_else(|| Error::invalid("labels", "is missing"))?;
     if let Some((unknown, _)) = members.into_iter().next() {
         return Err(Error::invalid(unknown, "is unknown; only labels can be changed"));
@@ -125,7 +102,7 @@ mod tests {
     }
 
     fn refused(patch: &str, present: &[&str]) -> Option<String> {
-        let patch = match parse(patch.as_bytes()) {
+        let patch = match json_body::object(patch.as_bytes()).and_then(parse) {
             Ok(patch) => patch.labels,
             Err(error) => return error.field,
         };

@@ -12,6 +12,7 @@ mod events;
 mod fleet;
 mod groups;
 mod health;
+mod json_body;
 mod labels;
 mod layer_choice;
 mod layer_message;

@@ -4,7 +4,6 @@ use std::{collections::BTreeSet, time::Duration};
 
 use axum::{
     Json,
-    body::Bytes,
     extract::{FromRequest, FromRequestParts, Request, State},
     http::{StatusCode, request::Parts},
 };
@@ -14,6 +13,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
+    json_body,
     openapi::Problems,
     params::{self, Query},
     refusal::{Answer, Refusal},
@@ -177,19 +177,13 @@ impl FromRequest<AppState> for NewTokenBody {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Self::Rejection> {
-        params::require_json(request.headers())?;
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|rejection| Error::invalid("body", rejection.body_text()))?;
-        Ok(Self(parse(&bytes)?))
+        let members = json_body::members(request, state).await?;
+        Ok(Self(parse(members)?))
     }
 }
 
 /// Reads the body, naming the member at fault.
-fn parse(bytes: &[u8]) -> Result<TokenRequest, Error> {
-    let value: Value =
-        serde_json::from_slice(bytes).map_err(|error| Error::invalid("body", format!("is not JSON: {error}")))?;
-    let Value::Object(mut members) = value else { return Err(Error::invalid("body", "must be a JSON object")) };
+fn parse(mut members: Map<String, Value>) -> Result<TokenRequest, Error> {
     let request = TokenRequest {
         name: text(&mut members, "name")?.ok_or_else(|| Error::invalid("name", "is missing"))?,
         project: text(&mut members, "project")?,
@@ -247,9 +241,15 @@ mod tests {
             (r#"{"name": "x", "scopes": ["read"], "expires_in_s": "1 d"}"#, "expires_in_s"),
             (r#"{"name": "x", "scopes": ["read"], "hash": ""}"#, "hash"),
         ] {
-            assert_eq!(parse(body.as_bytes()).unwrap_err().field.as_deref(), Some(field), "{body}");
+            assert_eq!(
+                json_body::object(body.as_bytes()).and_then(parse).unwrap_err().field.as_deref(),
+                Some(field),
+                "{body}"
+            );
         }
-        let request = parse(br#"{"name": "x", "scopes": ["read", "ingest"], "expires_in_s": 5}"#).unwrap();
+        let request = json_body::object(br#"{"name": "x", "scopes": ["read", "ingest"], "expires_in_s": 5}"#)
+            .and_then(parse)
+            .unwrap();
         assert_eq!(request.scopes, BTreeSet::from([Scope::Read, Scope::Ingest]));
         assert_eq!((request.project, request.expires_in), (None, Some(Duration::from_secs(5))));
     }

@@ -1,17 +1,16 @@
 //! Bodies of requests: the member at fault is named.
 
 use axum::{
-    body::Bytes,
     extract::{FromRequest, Request},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
 };
 use gradwatch_rules::Problem;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
-    api::{params, refusal::Refusal},
-    error::{Error, ErrorCode},
+    api::{json_body, params, refusal::Refusal},
+    error::Error,
 };
 
 /// A JSON object.
@@ -22,8 +21,7 @@ impl<S: Send + Sync> FromRequest<S> for Members {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
-        params::require_json(request.headers())?;
-        Ok(Self(object(&bytes(request, state).await?)?))
+        Ok(Self(json_body::members(request, state).await?))
     }
 }
 
@@ -37,9 +35,9 @@ impl<S: Send + Sync> FromRequest<S> for NoMembers {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
         params::require_json(request.headers())?;
-        let bytes = bytes(request, state).await?;
+        let bytes = json_body::bytes(request, state).await?;
         if !bytes.is_empty()
-            && let Some((unknown, _)) = object(&bytes)?.into_iter().next()
+            && let Some((unknown, _)) = json_body::object(&bytes)?.into_iter().next()
         {
             return Err(Error::invalid(unknown, "is unknown; this call takes no members").into());
         }
@@ -61,9 +59,9 @@ impl<S: Send + Sync> FromRequest<S> for RuleText {
         if !is_yaml(request.headers()) {
             params::require_json(request.headers())
                 .map_err(|error| Error { message: "must be application/json or application/yaml".into(), ..error })?;
-            return Ok(Self::Json(object(&bytes(request, state).await?)?));
+            return Ok(Self::Json(json_body::members(request, state).await?));
         }
-        let bytes = bytes(request, state).await?;
+        let bytes = json_body::bytes(request, state).await?;
         let text = String::from_utf8(bytes.into()).map_err(|_| Error::invalid("body", "is not UTF-8"))?;
         Ok(Self::Yaml(text))
     }
@@ -73,25 +71,6 @@ fn is_yaml(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = value.split(';').next().unwrap_or_default().trim();
     media_type.eq_ignore_ascii_case("application/yaml")
-}
-
-async fn bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Error> {
-    Bytes::from_request(request, state).await.map_err(|rejection| {
-        let error = Error::invalid("body", rejection.body_text());
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Error { code: ErrorCode::TooLarge, ..error },
-            _ => error,
-        }
-    })
-}
-
-fn object(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
-    let value: Value =
-        serde_json::from_slice(bytes).map_err(|error| Error::invalid("body", format!("is not JSON: {error}")))?;
-    match value {
-        Value::Object(members) => Ok(members),
-        _ => Err(Error::invalid("body", "must be a JSON object")),
-    }
 }
 
 /// Sets the name to that of the path, which a body may leave out.

@@ -1,16 +1,13 @@
 //! The body of `POST runs/{run_id}/reanalyze`.
 
-use axum::{
-    body::Bytes,
-    extract::{FromRequest, Request},
-};
+use axum::extract::{FromRequest, Request};
 use gradwatch_spectral::{detectors::Bands, edge::PositionRule, window::WINDOW_LENGTHS};
 use gradwatch_store::{AnalysisSpec, Kind, LIVE_ANALYSIS, Segment};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
-    api::{params, refusal::Refusal, text},
+    api::{json_body, refusal::Refusal, text},
     error::Error,
     state::AppState,
 };
@@ -55,19 +52,13 @@ impl FromRequest<AppState> for NewAnalysisBody {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Self::Rejection> {
-        params::require_json(request.headers())?;
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|rejection| Error::invalid("body", rejection.body_text()))?;
-        Ok(parse(&bytes)?)
+        let members = json_body::members(request, state).await?;
+        Ok(parse(members)?)
     }
 }
 
 /// Reads the body, naming the member at fault.
-fn parse(bytes: &[u8]) -> Result<NewAnalysisBody, Error> {
-    let value: Value =
-        serde_json::from_slice(bytes).map_err(|error| Error::invalid("body", format!("is not JSON: {error}")))?;
-    let Value::Object(mut members) = value else { return Err(Error::invalid("body", "must be a JSON object")) };
+fn parse(mut members: Map<String, Value>) -> Result<NewAnalysisBody, Error> {
     let name = text(&mut members, "name")?.ok_or_else(|| Error::invalid("name", "is missing"))?;
     check_name(&name)?;
     let spec = AnalysisSpec {
@@ -176,7 +167,7 @@ mod tests {
     use super::*;
 
     fn parse_json(value: &Value) -> Result<NewAnalysisBody, Error> {
-        parse(value.to_string().as_bytes())
+        json_body::object(value.to_string().as_bytes()).and_then(parse)
     }
 
     #[test]
@@ -233,7 +224,7 @@ mod tests {
         let error = parse_json(&json!({ "name": "x", "windows": [5], "from_step": 5, "to_step": 4 })).unwrap_err();
         assert_eq!(error.field.as_deref(), Some("to_step"));
         for body in ["", "[]", "{"] {
-            assert_eq!(parse(body.as_bytes()).unwrap_err().field.as_deref(), Some("body"));
+            assert_eq!(json_body::object(body.as_bytes()).and_then(parse).unwrap_err().field.as_deref(), Some("body"));
         }
     }
 }

@@ -2,21 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use axum::{
-    body::Bytes,
-    extract::{FromRequest, Request},
-    http::StatusCode,
-};
+use axum::extract::{FromRequest, Request};
 use serde_json::{Map, Value};
 
 use super::{
-    super::{params, refusal::Refusal, text},
+    super::{json_body, refusal::Refusal, text},
     request::{Align, CommonStep, DimensionRequest, ErrorSplitRequest},
 };
-use crate::{
-    access::Caller,
-    error::{Error, ErrorCode},
-};
+use crate::{access::Caller, error::Error};
 
 /// Steps are below this, and so is all that is added to them.
 const STEP_LIMIT: u64 = 1 << 53;
@@ -32,26 +25,11 @@ impl<S: Send + Sync> FromRequest<S> for Members {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
-        params::require_json(request.headers())?;
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            let error = Error::invalid("body", rejection.body_text());
-            match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => Error { code: ErrorCode::TooLarge, ..error },
-                _ => error,
-            }
-        })?;
-        Ok(Self::parse(&bytes)?)
+        Ok(Self { members: json_body::members(request, state).await?, claimed: Vec::new() })
     }
 }
 
 impl Members {
-    fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let value: Value =
-            serde_json::from_slice(bytes).map_err(|error| Error::invalid("body", format!("is not JSON: {error}")))?;
-        let Value::Object(members) = value else { return Err(Error::invalid("body", "must be a JSON object")) };
-        Ok(Self { members, claimed: Vec::new() })
-    }
-
     /// Null is as good as absent.
     fn take(&mut self, name: &'static str) -> Option<Value> {
         self.claimed.push(name);

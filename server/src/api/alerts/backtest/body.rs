@@ -1,10 +1,6 @@
 //! What is asked for.
 
-use axum::{
-    body::Bytes,
-    extract::{FromRequest, Request},
-    http::StatusCode,
-};
+use axum::extract::{FromRequest, Request};
 use gradwatch_rules::{Problem, RuleDefinition, RuleFile, Selector, Severity, file::MAX_RULES, language::CompiledRule};
 use gradwatch_store::{RunQuery, RunSort};
 use serde_json::{Map, Value};
@@ -16,12 +12,13 @@ use crate::{
     access::Caller,
     alerts::BacktestRequest,
     api::{
-        params::{self, FromParams, Params},
+        json_body,
+        params::{FromParams, Params},
         refusal::Refusal,
         runs::RunFilter,
         text,
     },
-    error::{Error, ErrorCode},
+    error::Error,
     state::AppState,
 };
 
@@ -59,23 +56,12 @@ impl<S: Send + Sync> FromRequest<S> for BacktestBody {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
-        params::require_json(request.headers())?;
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            let error = Error::invalid("body", rejection.body_text());
-            match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => Error { code: ErrorCode::TooLarge, ..error },
-                _ => error,
-            }
-        })?;
-        Ok(Self::parse(&bytes)?)
+        Ok(Self::parse(json_body::members(request, state).await?)?)
     }
 }
 
 impl BacktestBody {
-    fn parse(bytes: &[u8]) -> Result<Self, Error> {
-        let value: Value =
-            serde_json::from_slice(bytes).map_err(|error| Error::invalid("body", format!("is not JSON: {error}")))?;
-        let Value::Object(mut members) = value else { return Err(Error::invalid("body", "must be a JSON object")) };
+    fn parse(mut members: Map<String, Value>) -> Result<Self, Error> {
         let body = Self {
             // Null is as good as absent.
             rules: match members.remove("rules") {
