@@ -54,10 +54,21 @@ impl Endpoint {
         if host.is_empty() {
             return Err(EndpointError::NotAUrl);
         }
+        // Uri takes any digits for a port, and knows none of those that are too many.
+        let port = match authority.as_str().strip_prefix(authority.host()).unwrap_or_default() {
+            "" | ":" => {
+                if is_tls {
+                    443
+                } else {
+                    80
+                }
+            }
+            _ => authority.port_u16().ok_or(EndpointError::NotAUrl)?,
+        };
         Ok(Self {
             is_tls,
             host,
-            port: authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 }),
+            port,
             authority: authority.as_str().to_owned(),
             target: uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
         })
