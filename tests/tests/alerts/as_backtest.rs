@@ -259,7 +259,7 @@ async fn any_history_says_the_same(backend: Backend) {
         for turn in 0..16 {
             let segment = attempts.len();
             let newest = attempts.last_mut().expect("one");
-            match if turn == 15 { 0 } else { dice.throw(10) } {
+            match if turn == 15 { 0 } else { dice.throw(11) } {
                 0..=4 => {
                     let first = newest.steps.len() as u64 + 1;
                     for _ in 0..=dice.throw(12) {
@@ -282,6 +282,11 @@ async fn any_history_says_the_same(backend: Backend) {
                     world.finish(&newest.request, newest.steps.len() as u64).await;
                     let (old, last) = (newest.request.clone(), newest.last());
                     attempts.push(Attempt::new(next_attempt(&old, Some((&old, last))), last));
+                }
+                8 if dice.throw(3) == 0 && !newest.steps.is_empty() => {
+                    // Another launch that has nothing to do with it.
+                    let old = newest.request.clone();
+                    attempts.push(Attempt::new(next_attempt(&old, None), 0));
                 }
                 _ if !newest.steps.is_empty() => {
                     // To a step of any attempt that is live, or between two.
