@@ -97,6 +97,12 @@ impl RunEvaluator {
         &self.inputs
     }
 
+    /// How many machines its expressions have: as many evaluations a step may take, and as many changes it may bring.
+    #[must_use]
+    pub fn machines(&self) -> usize {
+        self.machines.all.len()
+    }
+
     /// A step before the first that is to be evaluated: fills the terms' windows and tells nothing. The last of them
     /// has to be the last step that was evaluated, also where nobody asks for a value of it: silence counts from there.
     pub fn refill(&mut self, step: &StepInput<'_>) {
@@ -143,6 +149,13 @@ impl RunEvaluator {
         self.last = Some(place);
         // What the server noticed after it had the step is looked at after the step, one by one, as it is when it comes alone.
         step.events.iter().filter(|event| !on_time(event)).for_each(|event| self.hear(event, place, changes));
+    }
+
+    /// Something that happened behind the newest step, and before the next. Before the first step it is told of step 0 of its
+    /// segment, which does not make that a step.
+    pub fn happened(&mut self, segment: u32, event: &EventInput<'_>, changes: &mut Vec<Change>) {
+        let place = self.last.unwrap_or(Place { segment, step: 0, at_us: event.at_us });
+        self.hear(event, place, changes);
     }
 
     /// Time passes without a step: only `run.stalled` with a `for` looks at it. It fires at the time at which the silence was
@@ -212,7 +225,8 @@ impl RunEvaluator {
     }
 
     fn is_behind(&self, step: &StepInput<'_>) -> bool {
-        self.last.is_some_and(|last| (step.segment, step.step) <= (last.segment, last.step))
+        // Segments are numbered as they were opened first, which need not be their order on the line.
+        self.last.is_some_and(|last| step.segment == last.segment && step.step <= last.step)
     }
 
     fn push(&mut self, step: &StepInput<'_>) {

@@ -4,6 +4,7 @@ use crate::{
     evaluator::{
         ActiveRule,
         Phase::{self, Firing, Inactive, Pending, Resolved},
+        StepInput,
     },
 };
 
@@ -168,4 +169,15 @@ fn a_step_that_comes_again_brings_no_values() {
     assert_eq!(changes, []);
     evaluator.advance(&step(2, &[Some(1.0)], &[]), &mut changes);
     assert_eq!(changes, [], "1 - 1");
+}
+
+#[test]
+fn segments_come_in_the_order_of_the_line_not_of_their_numbers() {
+    // 2 was opened before 3, which started before it: 1, then 3, then 2.
+    let mut evaluator = evaluator(vec![rule("scalar.x > 1")], &facts(&["all"], &[]));
+    let mut changes = Vec::new();
+    for (segment, at_step, x) in [(1, 1, 0.0), (3, 2, 0.0), (2, 3, 9.0), (2, 4, 0.0)] {
+        evaluator.advance(&StepInput { segment, ..step(at_step, &[Some(x)], &[]) }, &mut changes);
+    }
+    assert_eq!(told(&changes), [(3, String::new(), Phase::Firing), (4, String::new(), Phase::Resolved)]);
 }

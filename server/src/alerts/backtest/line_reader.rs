@@ -1,10 +1,10 @@
 //! Reads the live line of a run from its beginning to its end, piece by piece.
 
-use gradwatch_rules::evaluator::Inputs;
+use gradwatch_rules::evaluator::{Inputs, RunEvaluator};
 use gradwatch_store::{Event, EventQuery, RunId, Segment, Store, StoreError, lineage::SegmentRange};
 
 use crate::alerts::evaluation::{
-    input::Chunk,
+    input::{Chunk, steps_at_once},
     line::{Line, Place},
 };
 
@@ -14,14 +14,14 @@ const EVENTS: usize = 1_000;
 /// Some steps of a line with what happened at and behind them.
 pub(super) struct Piece {
     pub(super) chunk: Chunk,
-    /// The last step of the piece before.
-    pub(super) after: Option<Place>,
 }
 
 /// Reads a line.
 pub(super) struct LineReader {
     run_id: RunId,
     inputs: Inputs,
+    /// Steps read at once.
+    limit: usize,
     event_types: Vec<String>,
     line: Line,
     at: Option<Place>,
@@ -30,17 +30,19 @@ pub(super) struct LineReader {
 }
 
 impl LineReader {
-    pub(super) fn new(run_id: RunId, inputs: Inputs, event_types: Vec<String>, segments: &[Segment]) -> Self {
+    pub(super) fn new(run_id: RunId, evaluator: &RunEvaluator, event_types: Vec<String>, segments: &[Segment]) -> Self {
+        let (inputs, limit) = (evaluator.inputs().clone(), steps_at_once(evaluator));
         let line = Line::new(segments);
         let end = line.newest().map(|segment| (segment, u64::MAX));
-        Self { run_id, inputs, event_types, line, at: None, end }
+        Self { run_id, inputs, limit, event_types, line, at: None, end }
     }
 
     /// The next piece; none behind the last.
     pub(super) async fn next(&mut self, store: &dyn Store) -> Result<Option<Piece>, StoreError> {
         let Some(end) = self.end else { return Ok(None) };
         let after = self.at;
-        let mut chunk = Chunk::read(store, self.run_id, &self.inputs, self.line.between(after, end)).await?;
+        let mut chunk =
+            Chunk::read(store, self.run_id, &self.inputs, self.line.between(after, end), self.limit).await?;
         // Behind the last step there may still be events.
         let reached = chunk.last().filter(|_| chunk.more);
         if !self.event_types.is_empty() {
@@ -51,7 +53,7 @@ impl LineReader {
             Some(reached) => self.at = Some(reached),
             None => self.end = None,
         }
-        Ok(Some(Piece { chunk, after }))
+        Ok(Some(Piece { chunk }))
     }
 
     async fn events(&self, store: &dyn Store, ranges: Vec<SegmentRange>) -> Result<Vec<Event>, StoreError> {

@@ -48,13 +48,19 @@ impl Replay {
     async fn read(&self, run: Run) -> Result<RunOutcome, Stopped> {
         let segments = self.store.segments(run.run_id).await?;
         let facts = facts::of(&run, &segments);
-        let mut tally = Tally::new(&self.rules, self.has_truth, &facts);
-        if let Some(evaluator) = RunEvaluator::new(Arc::clone(&self.rules), &facts) {
+        let (rules, has_truth) = (Arc::clone(&self.rules), self.has_truth);
+        // Many rules on many groups take a while to be laid out.
+        let plan = move || {
+            let evaluator = RunEvaluator::new(Arc::clone(&rules), &facts);
+            (Tally::new(&rules, has_truth, &facts), evaluator, facts)
+        };
+        let (mut tally, evaluator, facts) = self.pipeline.in_background(plan).await.map_err(Stopped::Failed)?;
+        if let Some(evaluator) = evaluator {
             let inputs = evaluator.inputs().clone();
             let evidence = self.rules.last().filter(|_| self.has_truth);
             let evidence = evidence.map(|truth| Evidence::new(truth, &facts, &inputs));
+            let mut line = LineReader::new(run.run_id, &evaluator, event_types(&self.rules), &segments);
             let mut work = Work { evaluator, evidence, tally, changes: Vec::new() };
-            let mut line = LineReader::new(run.run_id, inputs, event_types(&self.rules), &segments);
             while let Some(piece) = line.next(&*self.store).await? {
                 self.steps.fetch_add(piece.chunk.len() as u64, Ordering::Relaxed);
                 work = self.pipeline.in_background(move || work.take(&piece)).await.map_err(Stopped::Failed)?;
@@ -93,7 +99,7 @@ impl Work {
         if let Some(evidence) = &mut self.evidence {
             evidence.look(&piece.chunk);
         }
-        piece.chunk.advance(piece.after, &mut self.evaluator, &mut self.changes);
+        piece.chunk.advance(&mut self.evaluator, &mut self.changes);
         self.tally.count(&mut self.changes);
         self
     }

@@ -5,8 +5,22 @@ use gradwatch_store::{Event, RunId, Store, StoreError, ValuesQuery, ValuesRow, V
 
 use super::line::{Line, Place};
 
-/// Steps read, evaluated and committed at once.
+/// The most steps read, evaluated and committed at once.
 pub(crate) const CHUNK_STEPS: usize = 4_096;
+/// The most values, and evaluations, of them.
+const CHUNK_VALUES: usize = 1 << 22;
+
+/// How many steps are given to an evaluator at once.
+///
+/// Invariant: bounded memory, however many rules look at however many groups: what is read of a step grows with the
+/// columns, what it brings with the machines.
+pub(crate) fn steps_at_once(evaluator: &RunEvaluator) -> usize {
+    limit(width(evaluator.inputs()) + evaluator.machines())
+}
+
+fn limit(values_of_a_step: usize) -> usize {
+    (CHUNK_VALUES / values_of_a_step.max(1)).clamp(1, CHUNK_STEPS)
+}
 
 /// Some steps of the live line of a run, with all that an evaluator wants of them.
 #[derive(Debug)]
@@ -33,7 +47,7 @@ struct PlacedEvent {
 }
 
 impl Chunk {
-    /// Reads the first [`CHUNK_STEPS`] steps of `ranges`.
+    /// Reads the first `limit` steps of `ranges`.
     ///
     /// Invariant: nothing is half seen. Steps come first, and of everything else no more than up to the last of them; a
     /// step, its readings and its events were committed together.
@@ -42,13 +56,13 @@ impl Chunk {
         run_id: RunId,
         inputs: &Inputs,
         ranges: Vec<SegmentRange>,
+        limit: usize,
     ) -> Result<Self, StoreError> {
         let width = width(inputs);
         let mut chunk = Self { steps: Vec::new(), width, values: Vec::new(), events: Vec::new(), more: false };
         if ranges.is_empty() {
             return Ok(chunk);
         }
-        let limit = CHUNK_STEPS;
         let source = ValuesSource::Steps(inputs.scalars.clone());
         let query = ValuesQuery { run_id, source, ranges, backwards: false, limit };
         let steps = store.values(&query).await?;
@@ -104,10 +118,13 @@ impl Chunk {
     /// Invariant: what happens at a step is told with it, also when the step is evaluated long afterwards. What is noticed
     /// behind a step (`run.*`) is told between that step and the next, as it would have been when it happened.
     pub(crate) fn place(&mut self, events: Vec<Event>, line: &Line) {
-        let mut previous = 0;
         for event in events {
             let (index, with_step) = match event.row.step.map(|step| (event.row.segment, step)) {
-                None => (previous, false),
+                // Its segment had no step yet.
+                None => {
+                    let rank = line.rank((event.row.segment, 0));
+                    (self.steps.partition_point(|(step, _)| line.rank(*step) < rank), false)
+                }
                 Some(place) => {
                     let rank = line.rank(place);
                     let index = self.steps.partition_point(|(step, _)| line.rank(*step) < rank);
@@ -118,7 +135,6 @@ impl Chunk {
                     }
                 }
             };
-            previous = index;
             self.events.push(PlacedEvent { index, with_step, event });
         }
         self.events.sort_by_key(|placed| (placed.index, placed.with_step));
@@ -130,31 +146,15 @@ impl Chunk {
         self.values.chunks(self.width.max(1))
     }
 
-    /// Gives everything to an evaluator, in order, that was given everything up to the place `after`.
-    pub(crate) fn advance(&self, after: Option<Place>, evaluator: &mut RunEvaluator, changes: &mut Vec<Change>) {
-        let nothing = vec![None; self.width];
+    /// Gives everything to an evaluator, in order.
+    pub(crate) fn advance(&self, evaluator: &mut RunEvaluator, changes: &mut Vec<Change>) {
         let mut events = self.events.iter().peekable();
-        let mut last = after;
         for index in 0..=self.steps.len() {
-            let next = self.steps.get(index);
             let mut happened = Vec::new();
             while let Some(placed) = events.next_if(|placed| placed.index == index && !placed.with_step) {
-                let event = event_input(&placed.event);
-                // A step again, without values, brings what happened since. Before the first step there is none: then it
-                // is told with the first.
-                let (segment, step) = match (last, next) {
-                    (Some(last), _) => last,
-                    (None, None) => (placed.event.row.segment, 0),
-                    (None, Some(_)) => {
-                        happened.push(event);
-                        continue;
-                    }
-                };
-                let (received_at_us, values) = (event.at_us, nothing.as_slice());
-                evaluator.advance(&StepInput { segment, step, received_at_us, values, events: &[event] }, changes);
+                evaluator.happened(placed.event.row.segment, &event_input(&placed.event), changes);
             }
-            let Some(&((segment, step), received_at_us)) = next else { break };
-            last = Some((segment, step));
+            let Some(&((segment, step), received_at_us)) = self.steps.get(index) else { break };
             while let Some(placed) = events.next_if(|placed| placed.index == index) {
                 happened.push(event_input(&placed.event));
             }
@@ -202,4 +202,19 @@ fn cut(mut ranges: Vec<SegmentRange>, (segment, step): Place) -> Vec<SegmentRang
         ranges[index].to_step = ranges[index].to_step.min(step);
     }
     ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_at_once_are_fewer_where_each_brings_more() {
+        assert_eq!([limit(0), limit(1), limit(100)], [CHUNK_STEPS; 3]);
+        for values in [1_500, 32_000, 1 << 22, usize::MAX] {
+            let steps = limit(values);
+            assert!((1..=CHUNK_STEPS).contains(&steps), "{steps}");
+            assert!(steps == 1 || steps * values <= CHUNK_VALUES, "{steps} steps of {values} values");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
-    input::Chunk,
+    input::{Chunk, steps_at_once},
     line::Place,
     reader::Reader,
     record::{Open, Unsaved},
@@ -47,6 +47,14 @@ impl From<StoreError> for Interrupted {
     }
 }
 
+/// Runs what may take long, or panic, beside the async runtime.
+pub(super) async fn beside<T: Send + 'static>(
+    pipeline: &Pipeline,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Interrupted> {
+    pipeline.in_background(job).await.map_err(|error| Interrupted::Panicked(error.to_string()))
+}
+
 /// What comes once everything up to the frontier was evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AtTheEnd {
@@ -73,6 +81,8 @@ pub(super) struct Lane {
     pub(super) events_pending: bool,
     /// Types of events that rules ask for; none: nobody asks.
     pub(super) event_types: Arc<Vec<String>>,
+    /// Nothing is said of what came before.
+    pub(super) active_from_us: i64,
     /// Rules that fire when time passes without a step.
     pub(super) silences: Vec<usize>,
     /// The run is over, and its alerts have ended.
@@ -83,6 +93,8 @@ pub(super) struct Lane {
 /// What a stretch of evaluation brought.
 pub(super) struct Evaluated {
     pub(super) changes: Vec<Change>,
+    /// What the end of the run brought behind them.
+    pub(super) ended: Vec<Change>,
     /// Machines that were touched, as they are now; none: inactive.
     pub(super) states: BTreeMap<MachineKey, Option<MachineState>>,
 }
@@ -102,7 +114,8 @@ impl Lane {
         }
         let Some(evaluator) = &self.evaluator else { return Ok(false) };
         let ranges = through.map(|through| reader.line.between(self.cursor.at, through)).unwrap_or_default();
-        let mut chunk = Chunk::read(reader.store, about.run_id, evaluator.inputs(), ranges).await?;
+        let mut chunk =
+            Chunk::read(reader.store, about.run_id, evaluator.inputs(), ranges, steps_at_once(evaluator)).await?;
         let more = chunk.more;
         let reached = if more { chunk.last() } else { through };
         let wants_events = self.events_pending && !self.event_types.is_empty();
@@ -110,18 +123,13 @@ impl Lane {
             self.add_events(reader, about, &mut chunk, reached.filter(|_| more), last_event_id).await?;
         }
         let end = if more || self.finished { AtTheEnd::Wait } else { end };
-        if !chunk.is_empty() || matches!(end, AtTheEnd::Tick { .. }) {
+        if !chunk.is_empty() || end != AtTheEnd::Wait {
             let steps = chunk.len();
-            let evaluated = self.evaluate(reader.pipeline, chunk, self.cursor.at, end).await?;
+            let evaluated = self.evaluate(reader.pipeline, chunk, end).await?;
             reader.metrics.alert_steps_evaluated.inc_by(steps as u64);
             self.unsaved.steps += steps;
             self.record(evaluated, about, "condition");
-        }
-        if let (AtTheEnd::Finish(now_us), Some(evaluator)) = (end, &mut self.evaluator) {
-            let mut changes = Vec::new();
-            evaluator.finish(now_us, &mut changes);
-            changes.into_iter().for_each(|change| self.change(change, about, "run_over"));
-            self.finished = true;
+            self.finished |= matches!(end, AtTheEnd::Finish(_));
         }
         if let Some(reached) = reached {
             let is_ahead = self.cursor.at.is_none_or(|at| reader.line.rank(at) < reader.line.rank(reached));
@@ -129,6 +137,8 @@ impl Lane {
         }
         if !more {
             self.events_pending = false;
+            // Also where nobody asks for events now: a rule that does may be made, of which none of these are.
+            self.cursor.event_id = self.cursor.event_id.max(last_event_id);
         }
         Ok(more)
     }
@@ -146,7 +156,8 @@ impl Lane {
         let events = match self.lane {
             AlertLane::Steps => {
                 let window = (self.cursor.event_id, last_event_id);
-                let (events, seen) = reader.events_behind(about.run_id, &self.event_types, window, until).await?;
+                let asked = (self.event_types.as_slice(), self.active_from_us);
+                let (events, seen) = reader.events_behind(about.run_id, asked, window, until).await?;
                 self.cursor.event_id = if until.is_some() { seen } else { seen.max(last_event_id) };
                 events
             }
@@ -161,25 +172,27 @@ impl Lane {
         &mut self,
         pipeline: &Pipeline,
         chunk: Chunk,
-        after: Option<Place>,
         end: AtTheEnd,
     ) -> Result<Evaluated, Interrupted> {
         let Some(mut evaluator) = self.evaluator.take() else {
-            return Ok(Evaluated { changes: Vec::new(), states: BTreeMap::new() });
+            return Ok(Evaluated { changes: Vec::new(), ended: Vec::new(), states: BTreeMap::new() });
         };
         let job = move || {
-            let mut changes = Vec::new();
-            chunk.advance(after, &mut evaluator, &mut changes);
-            if let AtTheEnd::Tick { hearing_since_us, now_us } = end {
-                evaluator.tick_hearing_since(hearing_since_us, now_us, &mut changes);
+            let (mut changes, mut ended) = (Vec::new(), Vec::new());
+            chunk.advance(&mut evaluator, &mut changes);
+            match end {
+                AtTheEnd::Wait => {}
+                AtTheEnd::Tick { hearing_since_us, now_us } => {
+                    evaluator.tick_hearing_since(hearing_since_us, now_us, &mut changes);
+                }
+                AtTheEnd::Finish(now_us) => evaluator.finish(now_us, &mut ended),
             }
             let changed = changes.iter().map(|change| (change.rule, change.group.clone()));
             let keys: BTreeSet<MachineKey> = evaluator.take_touched().into_iter().chain(changed).collect();
             let states = keys.into_iter().map(|key| (key.clone(), evaluator.state(key.0, &key.1))).collect();
-            (evaluator, Evaluated { changes, states })
+            (evaluator, Evaluated { changes, ended, states })
         };
-        let ran = pipeline.in_background(job).await;
-        let (evaluator, evaluated) = ran.map_err(|error| Interrupted::Panicked(error.to_string()))?;
+        let (evaluator, evaluated) = beside(pipeline, job).await?;
         self.evaluator = Some(evaluator);
         Ok(evaluated)
     }

@@ -294,7 +294,7 @@ impl Evaluation {
         let outcome = async {
             if !stands {
                 let about = self.about(run_id, now_us);
-                let watched = WatchedRun::load(&*parts.store, run_id, &self.lanes, about).await?;
+                let watched = WatchedRun::load((&*parts.store, &parts.pipeline), run_id, &self.lanes, about).await?;
                 held = Some(watched.map_or(Held::Unwatched, |run| Held::Watched(Box::new(run))));
             }
             let Some(Held::Watched(run)) = &mut held else { return Ok(Passed { commits: Vec::new(), more: false }) };

@@ -21,11 +21,12 @@ pub(super) struct Reader<'a> {
 
 impl Reader<'_> {
     /// Events of the live line behind one and up to another, oldest first, and the last that was looked at. `until`: only
-    /// up to the first of a step behind this place.
+    /// up to the first of a step behind this place. Invariant: what happened before all rules says nothing to them, and is
+    /// not held in memory.
     pub(super) async fn events_behind(
         &self,
         run_id: RunId,
-        types: &[String],
+        (types, active_from_us): (&[String], i64),
         (after, through): (u64, u64),
         until: Option<Place>,
     ) -> Result<(Vec<Event>, u64), StoreError> {
@@ -34,14 +35,15 @@ impl Reader<'_> {
         loop {
             let page = self.store.events(&query(run_id, types, seen, None)).await?;
             for event in page.items {
-                let place = event.row.step.map(|step| (event.row.segment, step));
-                let is_live = place.map_or(self.line.holds((event.row.segment, 0)), |place| self.line.holds(place));
-                let is_behind = is_live && last.zip(place).is_some_and(|(last, place)| self.line.rank(place) > last);
+                // Without a step it came before the first one of its segment.
+                let place = (event.row.segment, event.row.step.unwrap_or(0));
+                let is_live = self.line.holds(place);
+                let is_behind = is_live && last.is_some_and(|last| self.line.rank(place) > last);
                 if event.event_id > through || is_behind {
                     return Ok((found, seen));
                 }
                 seen = event.event_id;
-                if is_live {
+                if is_live && event.row.at_us >= active_from_us {
                     found.push(event);
                 }
             }

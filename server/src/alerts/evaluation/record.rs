@@ -57,6 +57,9 @@ impl Lane {
         for (key, state) in evaluated.states {
             self.keep_state(&key, state);
         }
+        for change in evaluated.ended {
+            self.change(change, about, "run_over");
+        }
     }
 
     /// The state of a machine goes with its alert.

@@ -7,8 +7,10 @@ use gradwatch_store::{RunId, Store, StoreError, ValuesQuery, ValuesSource};
 
 use super::{
     input::{CHUNK_STEPS, sources, width},
+    lane::{Interrupted, beside},
     line::{Line, Place},
 };
+use crate::pipeline::Pipeline;
 
 /// The distance of a term's last two values says how old it may become.
 const LEAST_VALUES: usize = 2;
@@ -17,19 +19,20 @@ const LEAST_VALUES: usize = 2;
 struct Kept {
     place: Place,
     received_at_us: i64,
-    values: Vec<Option<f64>>,
+    /// By their columns: of many columns that come at different steps each step has few.
+    values: Vec<(usize, f64)>,
 }
 
 /// Gives an evaluator the last values that its terms look at, up to a place, oldest first.
 ///
 /// Invariant: its windows are then those of an evaluator that has seen the whole line.
 pub(super) async fn refill(
-    store: &dyn Store,
+    (store, pipeline): (&dyn Store, &Pipeline),
     run_id: RunId,
     line: &Line,
     through: Place,
-    evaluator: &mut RunEvaluator,
-) -> Result<(), StoreError> {
+    mut evaluator: RunEvaluator,
+) -> Result<RunEvaluator, Interrupted> {
     let inputs = evaluator.inputs().clone();
     let width = width(&inputs);
     let wanted = inputs.look_back.max(LEAST_VALUES);
@@ -66,13 +69,15 @@ pub(super) async fn refill(
                 }
                 needs_a_row = false;
                 let place = (row.segment, row.step);
-                let empty = || Kept { place, received_at_us: 0, values: vec![None; width] };
+                let empty = || Kept { place, received_at_us: 0, values: Vec::new() };
                 let kept = kept.entry(line.rank(place)).or_insert_with(empty);
                 kept.received_at_us = kept.received_at_us.max(row.received_at_us);
                 for (index, value) in row.values.iter().enumerate() {
-                    if value.is_some() && missing[index] > 0 {
+                    if let Some(value) = value
+                        && missing[index] > 0
+                    {
                         missing[index] -= 1;
-                        kept.values[column + index] = *value;
+                        kept.values.push((column + index, *value));
                     }
                 }
             }
@@ -81,16 +86,22 @@ pub(super) async fn refill(
             limit = CHUNK_STEPS;
         }
     }
-    for kept in kept.values() {
-        evaluator.refill(&StepInput {
-            segment: kept.place.0,
-            step: kept.place.1,
-            received_at_us: kept.received_at_us,
-            values: &kept.values,
-            events: &[],
-        });
-    }
-    Ok(())
+    let job = move || {
+        let mut values = vec![None; width];
+        for kept in kept.values() {
+            values.fill(None);
+            kept.values.iter().for_each(|(column, value)| values[*column] = Some(*value));
+            evaluator.refill(&StepInput {
+                segment: kept.place.0,
+                step: kept.place.1,
+                received_at_us: kept.received_at_us,
+                values: &values,
+                events: &[],
+            });
+        }
+        evaluator
+    };
+    beside(pipeline, job).await
 }
 
 /// The last place before which rules have nothing to say: all steps up to it were received before `active_from_us`. None:

@@ -6,7 +6,7 @@ use gradwatch_rules::evaluator::{Change, Phase};
 use gradwatch_store::{Alert, AlertMoment, AlertState};
 
 use super::{
-    input::Chunk,
+    input::{Chunk, steps_at_once},
     lane::{AtTheEnd, Interrupted, Lane, MachineKey},
     line::Place,
     reader::Reader,
@@ -52,7 +52,8 @@ impl Lane {
         let mut more = false;
         if let (Some(until), Some(evaluator)) = (rewind.until, &self.evaluator) {
             let ranges = reader.line.between(rewind.at, until);
-            let mut chunk = Chunk::read(reader.store, about.run_id, evaluator.inputs(), ranges).await?;
+            let mut chunk =
+                Chunk::read(reader.store, about.run_id, evaluator.inputs(), ranges, steps_at_once(evaluator)).await?;
             more = chunk.more;
             let reached = if more { chunk.last() } else { Some(until) };
             let events = match self.lane {
@@ -60,7 +61,8 @@ impl Lane {
                 gradwatch_store::AlertLane::Steps => {
                     // What was noticed behind the place that it went back to was noticed of steps that are gone.
                     let window = (rewind.event_id, self.cursor.event_id);
-                    let seen = reader.events_behind(about.run_id, &self.event_types, window, reached).await?;
+                    let asked = (self.event_types.as_slice(), self.active_from_us);
+                    let seen = reader.events_behind(about.run_id, asked, window, reached).await?;
                     rewind.event_id = seen.1;
                     seen.0
                 }
@@ -70,7 +72,7 @@ impl Lane {
             };
             chunk.place(events, reader.line);
             let steps = chunk.len();
-            let evaluated = self.evaluate(reader.pipeline, chunk, rewind.at, AtTheEnd::Wait).await?;
+            let evaluated = self.evaluate(reader.pipeline, chunk, AtTheEnd::Wait).await?;
             reader.metrics.alert_steps_evaluated.inc_by(steps as u64);
             evaluated.changes.into_iter().for_each(|change| rewind.note(change));
             rewind.at = reached;
@@ -86,7 +88,7 @@ impl Lane {
     /// Invariant: superseded steps fire nothing, and what fired on them only ends. What fires on the live line fires: the
     /// same alert goes on where there is one.
     fn went_back(&mut self, rewind: Rewind, about: &About) {
-        let Rewind { until, active, mut alerts, .. } = rewind;
+        let Rewind { until, active, mut alerts, event_id, .. } = rewind;
         let moment = |alert: &Alert| {
             let (segment, step) = until.unwrap_or((alert.pending.segment, alert.pending.step));
             AlertMoment { segment, step, at_us: about.now_us }
@@ -119,6 +121,10 @@ impl Lane {
             self.end(open, about, moment, "superseded");
         }
         self.cursor.at = until;
+        if until.is_some() && self.lane == gradwatch_store::AlertLane::Steps {
+            // What happened behind that place, on the line as it is now, is told as the line goes on.
+            self.cursor.event_id = event_id;
+        }
         // The cursor has moved, also where no alert has changed.
         self.unsaved.steps += 1;
     }

@@ -71,7 +71,7 @@ pub(super) struct Passed {
 impl WatchedRun {
     /// Reads all of it from the store; none when there is nothing to watch.
     pub(super) async fn load(
-        store: &dyn Store,
+        (store, pipeline): (&dyn Store, &Pipeline),
         run_id: RunId,
         lanes: &[LaneRules],
         mut about: About,
@@ -80,7 +80,7 @@ impl WatchedRun {
             return Ok(None);
         }
         let Some((run, segments, frontier)) = look(store, run_id).await? else { return Ok(None) };
-        let facts = facts::of(&run, &segments);
+        let facts = Arc::new(facts::of(&run, &segments));
         let line = Line::new(&segments);
         about.run_name = run.name;
         about.project = run.project;
@@ -99,7 +99,8 @@ impl WatchedRun {
             last_seen_us: run.last_seen_us,
         };
         for LaneRules { lane, rules, event_types } in lanes {
-            let evaluator = RunEvaluator::new(Arc::clone(rules), &facts);
+            let (active, of_run) = (Arc::clone(rules), Arc::clone(&facts));
+            let evaluator = lane::beside(pipeline, move || RunEvaluator::new(active, &of_run)).await?;
             let alerts = alerts.remove(lane).unwrap_or_default();
             if evaluator.is_none() && alerts.is_empty() {
                 continue;
@@ -122,11 +123,12 @@ impl WatchedRun {
                 unsaved: Unsaved::default(),
                 events_pending: true,
                 event_types: Arc::clone(event_types),
+                active_from_us,
                 silences: silences.collect(),
                 finished: false,
                 saved_at: Instant::now(),
             };
-            watched.begin(store, lane, alerts, active_from_us).await?;
+            watched.begin((store, pipeline), lane, alerts).await?;
         }
         Ok((!watched.lanes.is_empty()).then_some(watched))
     }
@@ -134,18 +136,24 @@ impl WatchedRun {
     /// Brings a lane to where it was evaluated last.
     async fn begin(
         &mut self,
-        store: &dyn Store,
+        (store, pipeline): (&dyn Store, &Pipeline),
         mut lane: Lane,
         alerts: Vec<Alert>,
-        active_from_us: i64,
     ) -> Result<(), Interrupted> {
-        let run_id = self.about.run_id;
+        let (run_id, active_from_us) = (self.about.run_id, lane.active_from_us);
         let (open, ended) = lane::by_machine(&lane.rules, alerts);
         for alert in ended {
             let known = self.about.rules.rules.iter().any(|rule| rule.rule_id == alert.rule_id);
             self.end(&mut lane, alert, if known { "rule_changed" } else { "rule_removed" });
         }
-        let went_back = lane.cursor.at.is_some_and(|place| !self.line.holds(place));
+        let went_back = |place: &Place| !self.line.holds(*place);
+        // All alerts end with a run that is over. Should it go on, then as if it had never ended, as over stored steps.
+        let goes_on = |place: &Place| {
+            let is_news =
+                !self.state.is_over() || self.frontier.at.is_some_and(|at| self.line.rank(at) > self.line.rank(*place));
+            open.is_empty() && lane.evaluator.is_some() && self.line.newest() != Some(place.0) && is_news
+        };
+        let again = lane.cursor.at.filter(|place| went_back(place) || goes_on(place));
         // Nothing is said of steps that came before all rules: a long history need not be evaluated.
         let skip = |after: Option<Place>, through: Option<Place>| {
             let line = self.line.clone();
@@ -154,17 +162,17 @@ impl WatchedRun {
                 Ok(refill::last_before(store, run_id, &line, (after, through), active_from_us).await?.or(after))
             }
         };
-        if let Some(place) = lane.cursor.at.filter(|_| went_back) {
-            let until = self.line.parted(place);
+        if let Some(place) = again {
+            let until = if went_back(&place) { self.line.parted(place) } else { Some(place) };
             let from = skip(None, until).await?;
-            self.refill(store, &mut lane, from).await?;
+            self.refill((store, pipeline), &mut lane, from).await?;
             lane.rewind = Some(Rewind::new(from, until, open));
         } else {
             if open.is_empty() {
                 lane.cursor.at = skip(lane.cursor.at, self.frontier.at).await?;
             }
             let at = lane.cursor.at;
-            self.refill(store, &mut lane, at).await?;
+            self.refill((store, pipeline), &mut lane, at).await?;
             for ((rule, group), open) in open {
                 let state = MachineState { bytes: open.alert.machine.clone() };
                 let evaluator = lane.evaluator.as_mut();
@@ -179,11 +187,18 @@ impl WatchedRun {
         Ok(())
     }
 
-    async fn refill(&self, store: &dyn Store, lane: &mut Lane, at: Option<Place>) -> Result<(), StoreError> {
-        match (at, &mut lane.evaluator) {
-            (Some(at), Some(evaluator)) => refill::refill(store, self.about.run_id, &self.line, at, evaluator).await,
-            _ => Ok(()),
+    async fn refill(
+        &self,
+        with: (&dyn Store, &Pipeline),
+        lane: &mut Lane,
+        at: Option<Place>,
+    ) -> Result<(), Interrupted> {
+        if let Some(at) = at
+            && let Some(evaluator) = lane.evaluator.take()
+        {
+            lane.evaluator = Some(refill::refill(with, self.about.run_id, &self.line, at, evaluator).await?);
         }
+        Ok(())
     }
 
     /// Ends an alert whose rule looks for something else now.
