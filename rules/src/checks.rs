@@ -227,6 +227,8 @@ fn select(definition: &RuleDefinition, condition: Option<&Condition>, findings: 
         findings.line(&["select", "group"], glob, MAX_GLOB_BYTES);
         if let Err(error) = &groups {
             findings.add(&["select", "group"], format!("is no glob such as `blocks.*`: {}", error.kind()));
+        } else if glob.is_empty() {
+            findings.add(&["select", "group"], "is empty; leave it out to mean every group");
         } else if condition.is_some_and(is_of_the_run) {
             let message = "the condition looks at the run as a whole, which has no group to select; leave it out";
             findings.add(&["select", "group"], message);

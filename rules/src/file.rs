@@ -111,7 +111,9 @@ impl Reader<'_> {
             let root = format!("rules[{index}]");
             match yaml::deserialize::<RuleDefinition>(node) {
                 Ok(rule) => {
-                    self.tell_findings(&root, node, unknown_receivers(&rule, &known));
+                    // To look for what was meant takes time, and nobody reads it behind the last problem that is told.
+                    let with_hints = self.problems.len() < MAX_PROBLEMS;
+                    self.tell_findings(&root, node, unknown_receivers(&rule, &known, with_hints));
                     match checks::compile(rule) {
                         Ok(rule) => file.rules.push(rule),
                         Err(findings) => self.tell_findings(&root, node, findings),
@@ -211,7 +213,7 @@ fn part<'n>(node: &'n Node, path: &[Step]) -> &'n Node {
     part
 }
 
-fn unknown_receivers(rule: &RuleDefinition, known: &[&str]) -> Vec<Finding> {
+fn unknown_receivers(rule: &RuleDefinition, known: &[&str], with_hints: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, name) in rule.receivers.iter().take(MAX_ENTRIES).enumerate() {
         if !known.contains(&name.as_str()) {
@@ -219,7 +221,7 @@ fn unknown_receivers(rule: &RuleDefinition, known: &[&str]) -> Vec<Finding> {
             let some = known.iter().take(SHOWN_NAMES).copied().collect::<Vec<_>>().join(", ");
             let more = if known.len() > SHOWN_NAMES { ", …" } else { "" };
             let all = if known.is_empty() { "there are none".to_owned() } else { format!("there are {some}{more}") };
-            let hint = did_you_mean(name, known.iter().copied(), &all);
+            let hint = if with_hints { did_you_mean(name, known.iter().copied(), &all) } else { String::new() };
             findings.push(Finding { path, at: None, message: format!("there is no receiver {:?}{hint}", shown(name)) });
         }
     }

@@ -14,14 +14,20 @@ pub struct Position {
 }
 
 impl Position {
-    /// The place of a byte of a text. A byte behind the end is the end.
+    /// The place of a byte of a text. A byte behind the end is the end. Lines end as YAML says: with LF, CR LF or CR.
     #[must_use]
     pub fn in_text(text: &str, at: usize) -> Self {
-        let before = &text.as_bytes()[..at.min(text.len())];
-        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        let bytes = text.as_bytes();
+        let before = &bytes[..at.min(bytes.len())];
+        let is_end = |at: &usize| match bytes[*at] {
+            b'\n' => true,
+            b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+            _ => false,
+        };
+        let line_start = (0..before.len()).rev().find(is_end).map_or(0, |end| end + 1);
         let is_start = |byte: &&u8| **byte & 0xC0 != 0x80;
         Self {
-            line: 1 + before.iter().filter(|byte| **byte == b'\n').count(),
+            line: 1 + (0..before.len()).filter(is_end).count(),
             column: 1 + before[line_start..].iter().filter(is_start).count(),
         }
     }

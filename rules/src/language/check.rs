@@ -52,12 +52,13 @@ impl Checker<'_> {
                     _ => Truth::Compare(*comparison, left, right),
                 }
             }
-            NodeKind::Metric(name, qualifiers) => {
-                // A name that there is not is worse than a number in the wrong place.
-                names::resolve(name, node.span.start, qualifiers)?;
-                return Err(self.not_a_truth(node, whose));
-            }
-            NodeKind::Number(_) | NodeKind::Call(..) | NodeKind::Negate(_) | NodeKind::Arithmetic(..) => {
+            NodeKind::Metric(..)
+            | NodeKind::Number(_)
+            | NodeKind::Call(..)
+            | NodeKind::Negate(_)
+            | NodeKind::Arithmetic(..) => {
+                // What is wrong within it is worse than a number in the wrong place.
+                self.number(node, whose)?;
                 return Err(self.not_a_truth(node, whose));
             }
         })

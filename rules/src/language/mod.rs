@@ -22,7 +22,7 @@ pub(crate) use fault::Fault;
 pub(crate) use nearest::did_you_mean;
 pub use parser::{MAX_DEPTH, MAX_NODES};
 
-pub(crate) use token::shown;
+pub(crate) use token::{printable, shown};
 
 use crate::{Problem, RuleDefinition, Template, group_filter::GroupFilter};
 

@@ -159,15 +159,28 @@ fn unknown(input: &mut Input<'_>) -> ModalResult<TokenKind, Fault> {
         '.' => cut(at, "found `.`; a number begins with a digit (0.5), a name with a letter"),
         '\0' => cut(at, "contains a NUL character"),
         c if c.is_control() => cut(at, format!("contains the control character {c:?}")),
+        c if c.is_alphanumeric() => {
+            let message = format!(
+                "found {c:?}; a name with other letters than a to z is a scalar's, and stands in quotation marks: `scalar.\"…\"`"
+            );
+            cut(at, message)
+        }
         c => cut(at, format!("found {c:?}, which means nothing here")),
     }
 }
 
-/// The beginning of a text, for messages.
+/// The beginning of a text, for messages, which are one line each and move no cursor of a terminal.
 pub(crate) fn shown(text: &str) -> String {
     const CHARS: usize = 60;
-    match text.char_indices().nth(CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    let mut characters = text.chars();
+    let mut shown: String = characters.by_ref().take(CHARS).map(printable).collect();
+    if characters.next().is_some() {
+        shown.push('…');
     }
+    shown
+}
+
+/// A blank for a control character.
+pub(crate) fn printable(character: char) -> char {
+    if character.is_control() { ' ' } else { character }
 }

@@ -61,6 +61,22 @@ fn bombs_are_refused() {
     assert!(told[100].contains("has 1900 more problems"), "{}", told[100]);
 }
 
+/// To look for what was meant, for each of 64,000 names in 200, would take the better part of an hour.
+#[test]
+fn what_was_meant_is_not_looked_for_without_end() {
+    let receivers: String = (0..200).map(|index| format!("  - name: n{index}{}\n", "x".repeat(90))).collect();
+    let names: Vec<String> = (0..32).map(|index| format!("z{index}{}", "y".repeat(90))).collect();
+    let rules: String = (1..2_000).map(|i| format!("  - {{name: r{i}, when: run.crashed, receivers: *r}}\n")).collect();
+    let first = format!("  - {{name: r0, when: run.crashed, receivers: &r [{}]}}\n", names.join(", "));
+    let told = problems(&format!("receivers:\n{receivers}rules:\n{first}{rules}"));
+    assert!(told.len() == 101 && told[100].contains("64100 more problems"), "{}", told[100]);
+
+    // A name that is far longer than any may be is not compared.
+    let long = format!("receivers:\n{}", format!("  - name: {}\n", "x".repeat(20_000)).repeat(199));
+    let told = problems(&format!("{long}rules:\n{first}"));
+    assert_eq!(told.len(), 101, "{}", told[100]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -221,3 +221,17 @@ fn secrets_are_not_told() {
     let printed = format!("{:?}", RuleFile::parse(yaml, &[]).unwrap());
     assert!(!printed.contains("hidden") && !printed.contains("whsec_"), "{printed}");
 }
+
+#[test]
+fn problems_are_one_line_each() {
+    let rule = "rules:\n  - name: a\n    when: edge.ratio < 1\n";
+    for (line, says) in [
+        (r#"    "\e[2Jred\nb": 1"#, "4:5 rules[0]: there is no key ` [2Jred b`; there are name"),
+        (r#"    labels: {"\e[2Jred\nb": x}"#, "4:29 rules[0].labels. [2Jred b: a name here has"),
+        (r#"    severity: "\e[2Jred\nb""#, "4:15 rules[0].severity: is ` [2Jred b`; there are"),
+        (r#"    select: {group: ""}"#, "4:21 rules[0].select.group: is empty; leave it out"),
+    ] {
+        let told = problems(&format!("{rule}{line}\n"));
+        assert!(told.len() == 1 && told[0].starts_with(says), "{told:?}");
+    }
+}

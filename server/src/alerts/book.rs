@@ -14,7 +14,10 @@ use std::{
 };
 
 use gradwatch_rules::{
-    Problem, ReceiverDefinition, RuleDefinition, evaluator::ActiveRule, file::MAX_RULES, language::CompiledRule,
+    Problem, ReceiverDefinition, RuleDefinition,
+    evaluator::ActiveRule,
+    file::{MAX_RECEIVERS, MAX_RULES},
+    language::CompiledRule,
 };
 use gradwatch_store::{AlertReceiver, AlertRule, AlertSource, Store, StoreError};
 use tokio::sync::{Mutex, MutexGuard, watch};
@@ -38,6 +41,28 @@ impl RuleSet {
     #[must_use]
     pub(crate) fn rule(&self, name: &str) -> Option<&AlertRule> {
         self.rules.iter().find(|rule| rule.name == name)
+    }
+
+    /// Checks a rule that comes alone.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub(crate) fn compile(&self, definition: RuleDefinition) -> Result<CompiledRule, Vec<Problem>> {
+        let names = definition.receivers.iter().take(MAX_RECEIVERS).enumerate();
+        let unknown = names.filter(|(_, name)| !self.receivers.contains_key(*name)).map(|(index, name)| Problem {
+            field: format!("receivers[{index}]"),
+            position: None,
+            message: format!("there is no receiver {name:?}"),
+        });
+        let mut problems: Vec<Problem> = unknown.collect();
+        match CompiledRule::new(definition) {
+            Ok(rule) if problems.is_empty() => Ok(rule),
+            Ok(_) => Err(problems),
+            Err(others) => {
+                problems.splice(..0, others);
+                Err(problems)
+            }
+        }
     }
 }
 
@@ -138,12 +163,8 @@ impl RuleBook {
     ) -> Result<AlertRule, BookError> {
         let _changing = self.begin().await?;
         let set = self.current();
-        let compiled = CompiledRule::new(definition).map_err(BookError::Problems)?;
+        let compiled = set.compile(definition).map_err(BookError::Problems)?;
         let definition = &compiled.definition;
-        let unknown = definition.receivers.iter().find(|name| !set.receivers.contains_key(*name));
-        if let Some(name) = unknown {
-            return Err(BookError::problem("receivers", format!("there is no receiver {name:?}")));
-        }
         let old = set.rule(&definition.name);
         match old {
             Some(_) if create => return Err(BookError::Conflict(format!("there is a rule {:?}", definition.name))),
@@ -188,6 +209,9 @@ impl RuleBook {
             Some(_) if create => return Err(BookError::Conflict(format!("there is a receiver {name:?}"))),
             Some(receiver) => refuse_file(receiver.stored.source, "receiver", &name)?,
             None if !create => return Err(BookError::Unknown(format!("receiver {name:?}"))),
+            None if set.receivers.len() >= MAX_RECEIVERS => {
+                return Err(BookError::Conflict(format!("there are {MAX_RECEIVERS} receivers, and no more are taken")));
+            }
             None => {}
         }
         let kept = secrets::keep(&mut definition, old.map(|receiver| &receiver.definition));

@@ -10,7 +10,12 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{FAILED, Failure, ServerArgs, StopSignals, USAGE, progress::Progress, runtime};
+use super::{
+    FAILED, Failure, ServerArgs, StopSignals, USAGE,
+    out::{print, print_line},
+    progress::Progress,
+    runtime,
+};
 
 /// Says what rules would have said of runs that a server has recorded: which runs each fires on, how far ahead of what was to
 /// be warned of, how often for nothing.
@@ -79,12 +84,10 @@ pub(super) fn run(args: &BacktestArgs) -> Result<(), Failure> {
         }
     })?;
     if args.json {
-        println!("{report}");
-        return Ok(());
+        return print_line(report);
     }
     let report = table::Report::deserialize(&report);
-    print!("{}", report.map_err(|error| Failure::new(FAILED, format!("unexpected answer: {error}")))?);
-    Ok(())
+    print(report.map_err(|error| Failure::new(FAILED, format!("unexpected answer: {error}")))?)
 }
 
 fn read(file: &Path) -> Result<String, Failure> {

@@ -4,6 +4,7 @@ mod backtest;
 mod config;
 mod demo;
 mod import;
+mod out;
 mod progress;
 mod reanalyze;
 mod remote;

@@ -122,6 +122,22 @@ async fn rules_and_alerts_of_a_server_are_listed() {
 }
 
 #[test]
+fn that_nobody_reads_on_is_no_failure() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    gradwatch(dir.path(), &[], &["rules", "init"]).with(OK);
+    for command in
+        [&["rules", "init", "-"][..], &["rules", "check", "rules.yaml"], &["rules", "check", "rules.yaml", "--json"]]
+    {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ended =
+            gradwatch_tests::command(dir.path()).args(command).stdout(writer).output().expect("the binary runs");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success() && said.is_empty(), "{command:?}: {} {said}", ended.status);
+    }
+}
+
+#[test]
 fn a_server_that_is_not_there_is_said() {
     let (dir, port) = (tempfile::tempdir().expect("a temporary directory"), ReservedPort::new());
     for command in [&["rules", "list"][..], &["alerts"]] {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::made::{BOOTSTRAP, RULES, ok, refused, rule, run_of, start_with_tokens, with_token};
 
-on_both_backends!(what_fires_is_listed);
+on_both_backends!(what_fires_is_listed, alerts_of_one_commit_are_listed_as_they_began);
 
 const ALERTS: &str = "/api/v1/alerts";
 
@@ -81,6 +81,21 @@ async fn what_fires_is_listed(backend: Backend) {
     rest.until(&format!("{ALERTS}?state=resolved"), "their end", has(2)).await;
     let ended = rest.get(&path).await;
     assert_eq!((&ended["state"], &ended["resolved_reason"]), (&json!("resolved"), &json!("rule_removed")));
+    server.shutdown().await;
+}
+
+async fn alerts_of_one_commit_are_listed_as_they_began(backend: Backend) {
+    let server = TestServer::start_on(backend).await;
+    let rest = server.rest();
+    for readings in 2..10 {
+        let mut rule = rule(&format!("r{readings}"), None);
+        rule["when"] = json!(format!("mean(scalar.loss, {readings}) > 0"));
+        ok(&rest, Method::POST, RULES, &rule).await;
+    }
+    let (_stream, _) = run_of(&server, "vision", 10).await;
+    let listed = rest.until(ALERTS, "eight alerts", has(8)).await;
+    let steps: Vec<&Value> = listed["items"].as_array().expect("items").iter().map(|it| &it["fired"]["step"]).collect();
+    assert_eq!(steps, [9, 8, 7, 6, 5, 4, 3, 2], "newest first");
     server.shutdown().await;
 }
 

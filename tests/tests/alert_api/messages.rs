@@ -125,5 +125,12 @@ async fn messages_are_listed_with_their_attempts(backend: Backend) {
         refused(&rest, (method, &path), &json!({}), 404, Some("message_id")).await;
     }
     refused(&rest, (Method::POST, &format!("{RECEIVERS}/nobody/test")), &json!({}), 404, Some("name")).await;
+
+    // To nobody nothing is sent again, and that is what is said.
+    ok(&rest, Method::DELETE, &format!("{RECEIVERS}/bad"), &json!({})).await;
+    assert_eq!(rest.get(&bad_path).await["state"], "failed");
+    let redeliver = format!("{bad_path}/redeliver");
+    let problem = refused(&rest, (Method::POST, &redeliver), &json!({}), 409, Some("message_id")).await;
+    assert!(problem["detail"].as_str().is_some_and(|it| it.contains("no receiver \"bad\" any more")), "{problem}");
     server.shutdown().await;
 }

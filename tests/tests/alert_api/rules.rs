@@ -120,6 +120,23 @@ async fn names_are_for_one(backend: Backend) {
     server.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_is_wrong_with_a_rule_is_said_at_once() {
+    let server = TestServer::start_on(Backend::Sqlite).await;
+    let rest = server.rest();
+    ok(&rest, Method::POST, RECEIVERS, &webhook("oncall")).await;
+    let mut wrong = rule("r", None);
+    wrong["when"] = json!("scalar.loss >\n and");
+    wrong["receivers"] = json!(["nobody", "oncall", "noone"]);
+    let made = refused(&rest, (Method::POST, RULES), &wrong, 400, Some("when")).await;
+    let fields: Vec<&Value> = made["problems"].as_array().expect("a list").iter().map(|it| &it["field"]).collect();
+    assert_eq!(fields, ["when", "receivers[0]", "receivers[2]"], "{made}");
+    assert_eq!((&made["problems"][0]["line"], &made["problems"][0]["column"]), (&json!(2), &json!(2)));
+    // A check says the same.
+    assert_eq!(ok(&rest, Method::POST, &format!("{RULES}/check"), &wrong).await["problems"], made["problems"]);
+    server.shutdown().await;
+}
+
 async fn lists_come_in_pages(backend: Backend) {
     let server = TestServer::start_on(backend).await;
     let rest = server.rest();

@@ -58,6 +58,18 @@ async fn a_token_of_one_project_sees_no_other_runs_and_rules() {
     assert_eq!(names(&backtest(&all, &json!({})).await), ["\"everywhere\"", "\"own\""]);
     assert_eq!(names(&backtest(&alpha, &json!({})).await), ["\"own\""]);
 
+    // Which receivers there are is not for it to know, as in `rules/check`.
+    let receiver = json!({ "name": "oncall", "slack": { "url": "https://chat.example.org/hook" } }).to_string();
+    let (status, answer) = all.call(Method::POST, "/api/v1/alerts/receivers", &receiver).await;
+    assert!(status.is_success(), "{answer}");
+    let misspelt = "rules: [{name: r, when: run.crashed, receivers: [oncal]}]";
+    let misspelt = json!({ "rules": misspelt }).to_string();
+    for (rest, tells) in [(&all, true), (&alpha, false)] {
+        let problem = rest.problem(Method::POST, BACKTEST, &misspelt).await;
+        assert_eq!(problem["problems"][0]["field"], "rules[0].receivers[0]", "{problem}");
+        assert_eq!(problem.to_string().contains("`oncall`"), tells, "{problem}");
+    }
+
     let beta = json!({ "rules": given["rules"], "runs": "project=beta" }).to_string();
     let problem = alpha.problem(Method::POST, BACKTEST, &beta).await;
     assert_eq!((&problem["status"], &problem["field"]), (&json!(403), &json!("runs.project")), "{problem}");

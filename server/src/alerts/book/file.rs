@@ -7,7 +7,7 @@ use std::{
 
 use gradwatch_rules::{
     Problem, RuleFile,
-    file::{MAX_FILE_BYTES, MAX_RULES},
+    file::{MAX_FILE_BYTES, MAX_RECEIVERS, MAX_RULES},
 };
 use gradwatch_store::{AlertSource, Store, StoreError};
 use tokio::io::AsyncReadExt;
@@ -60,9 +60,13 @@ pub(super) async fn replace(
         }
     }
     let made = set.rules.iter().filter(|rule| of_api(rule.source)).count();
-    if made + file.rules.len() > MAX_RULES {
-        let message = format!("{} and the {made} made over REST are more than {MAX_RULES}", file.rules.len());
-        problems.push(Problem { field: "rules".to_owned(), position: None, message });
+    for (field, made, in_file, limit) in
+        [("rules", made, file.rules.len(), MAX_RULES), ("receivers", known.len(), file.receivers.len(), MAX_RECEIVERS)]
+    {
+        if made + in_file > limit {
+            let message = format!("{in_file} and the {made} made over REST are more than {limit}");
+            problems.push(Problem { field: field.to_owned(), position: None, message });
+        }
     }
     // A rule made over REST may name a receiver of the file, which must then stay.
     for rule in set.active.iter().zip(&set.rules).filter(|(_, stored)| of_api(stored.source)).map(|(rule, _)| rule) {

@@ -197,3 +197,18 @@ async fn a_rule_of_another_project_is_as_good_as_unknown() {
         book.delete_rule("r", owner).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn there_are_no_more_receivers_than_a_file_may_have() {
+    let desk = Desk::new(Some(FILE)).await;
+    for index in 1..MAX_RECEIVERS {
+        desk.book.put_receiver(receiver(&format!("r{index}"), &[SECRET]), true).await.unwrap();
+    }
+    let more = desk.book.put_receiver(receiver("more", &[SECRET]), true).await;
+    assert!(message(more).contains("there are 200 receivers"));
+    // One that is there can be changed.
+    desk.book.put_receiver(receiver("r1", &[SECRET]), false).await.unwrap();
+    desk.write(&FILE.replace("rules:", "  - {name: more, slack: {url_env: SLACK_URL}}\nrules:"));
+    assert!(message(desk.book.reload().await).contains("2 and the 199 made over REST are more than 200"));
+    desk.assert_kept().await;
+}

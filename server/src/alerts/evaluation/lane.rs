@@ -211,7 +211,7 @@ impl Lane {
             run_id: about.run_id,
             after_number: self.cursor.number,
             cursor: AlertCursor { number: self.cursor.number + 1, run_revision, ..self.cursor.clone() },
-            alerts: self.unsaved.alerts.values().cloned().collect(),
+            alerts: self.unsaved.in_order(),
             forgotten: self.unsaved.forgotten.iter().copied().collect(),
             notifications: self.unsaved.notifications.clone(),
         })

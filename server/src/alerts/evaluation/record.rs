@@ -46,6 +46,13 @@ impl Unsaved {
     pub(super) fn is_empty(&self) -> bool {
         self.alerts.is_empty() && self.forgotten.is_empty() && self.notifications.is_empty()
     }
+
+    /// The alerts as they began: lists show them in the order in which they are stored.
+    pub(super) fn in_order(&self) -> Vec<Alert> {
+        let mut alerts: Vec<Alert> = self.alerts.values().cloned().collect();
+        alerts.sort_by_key(|alert| (alert.pending.at_us, alert.pending.step));
+        alerts
+    }
 }
 
 impl Lane {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::{body::NoMembers, path::MessagePath};
+use super::{body::NoMembers, book, path::MessagePath};
 use crate::{
     api::{
         cursor::Paging,
@@ -140,9 +140,14 @@ pub(crate) async fn redeliver(
     Query(()): Query<()>,
     NoMembers: NoMembers,
 ) -> Answer<(StatusCode, Json<MessageView>)> {
-    known(&state, message_id).await?;
+    let message = known(&state, message_id).await?;
     if !state.delivery.redeliver(message_id).await? {
-        let error = Error::new(ErrorCode::Conflict, format!("message {message_id} is waiting to be sent"));
+        let why = if book(&state).current().receivers.contains_key(&message.receiver) {
+            format!("message {message_id} is waiting to be sent")
+        } else {
+            format!("there is no receiver {:?} any more", message.receiver)
+        };
+        let error = Error::new(ErrorCode::Conflict, why);
         return Err(Error { field: Some("message_id".into()), ..error }.into());
     }
     tracing::info!(%message_id, "message is sent again");

@@ -61,31 +61,28 @@ pub(crate) async fn check(
     });
     let mut checked = checked.await.map_err(Error::internal)?;
     if caller.project().is_some() {
-        checked.hide_receivers();
+        for FieldProblem { field, message, .. } in &mut checked.problems {
+            hide_receivers(field, message);
+        }
     }
     Ok(Json(checked))
+}
+
+/// Invariant: which receivers there are is for callers of all projects, also where a misspelt one might be hinted at.
+pub(super) fn hide_receivers(field: &str, message: &mut String) {
+    if field.contains("receivers[") && message.starts_with("there is no receiver") {
+        *message = "there is no receiver of this name".to_owned();
+    }
 }
 
 fn check_rule(members: Map<String, Value>, set: &RuleSet) -> Checked {
     let compiled = body::definition::<RuleDefinition>(members)
         .map_err(|problem| vec![problem])
-        .and_then(CompiledRule::new)
-        .and_then(|rule| with_known_receivers(rule, set));
+        .and_then(|definition| set.compile(definition));
     match compiled {
         Ok(rule) => Checked::valid(&[rule], Vec::new()),
         Err(problems) => Checked::wrong(problems),
     }
-}
-
-fn with_known_receivers(rule: CompiledRule, set: &RuleSet) -> Result<CompiledRule, Vec<Problem>> {
-    let names = rule.definition.receivers.iter().enumerate();
-    let unknown = names.filter(|(_, name)| !set.receivers.contains_key(*name)).map(|(index, name)| Problem {
-        field: format!("receivers[{index}]"),
-        position: None,
-        message: format!("there is no receiver {name:?}"),
-    });
-    let problems: Vec<Problem> = unknown.collect();
-    if problems.is_empty() { Ok(rule) } else { Err(problems) }
 }
 
 /// Receivers of the file in force do not count: the one that is checked would take its place.
@@ -99,15 +96,6 @@ fn check_file(yaml: &str, set: &RuleSet) -> Checked {
 }
 
 impl Checked {
-    /// Which receivers there are is for callers of all projects.
-    fn hide_receivers(&mut self) {
-        for problem in self.problems.iter_mut().filter(|problem| problem.field.contains("receivers[")) {
-            if problem.message.starts_with("there is no receiver") {
-                problem.message = "there is no receiver of this name".to_owned();
-            }
-        }
-    }
-
     fn valid(rules: &[CompiledRule], receivers: Vec<String>) -> Self {
         let rule = |rule: &CompiledRule| CheckedRule { name: rule.definition.name.clone(), condition: rule.into() };
         Self { valid: true, problems: Vec::new(), rules: rules.iter().map(rule).collect(), receivers }

@@ -29,7 +29,7 @@ const RESERVED_NAMES: [&str; 2] = ["check", "reload"];
 /// A rule as it is written; docs/alerts.md has the language.
 #[derive(Debug, ToSchema)]
 #[schema(example = json!({"name": "edge-collapse", "select": {"project": "vision"}, "when": "mean(edge.ratio, 50) < 1.2 and scalar.loss > 2",
-    "for": 3, "severity": "critical", "summary": "{{run}}: the gap closes", "receivers": ["oncall"]}))]
+    "for": 3, "severity": "critical", "summary": "{{ run_name }}: the gap closes", "receivers": ["oncall"]}))]
 #[expect(dead_code, reason = "describes the body; gradwatch_rules reads it")]
 pub(crate) struct RuleBody {
     /// Unique among all rules: letters, digits, `_`, `-` and `.`, at most 100. `PUT` may leave it out.

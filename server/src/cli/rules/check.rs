@@ -6,21 +6,21 @@ use gradwatch_rules::{Hold, Problem, RuleFile, file::MAX_FILE_BYTES, language::C
 use serde_json::{Value, json};
 
 use super::CheckArgs;
-use crate::cli::{FAILED, Failure, USAGE, table::Table};
+use crate::cli::{
+    FAILED, Failure, USAGE,
+    out::{print, print_line},
+    table::Table,
+};
 
 pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let text = read(args)?;
     let file = RuleFile::parse(&text, &args.receivers);
     if args.json {
-        println!("{}", as_json(&file));
+        print_line(as_json(&file))?;
     }
     match file {
-        Ok(file) => {
-            if !args.json {
-                print!("{}", table(&file));
-            }
-            Ok(())
-        }
+        Ok(_) if args.json => Ok(()),
+        Ok(file) => print(table(&file)),
         Err(problems) => {
             let file = args.file.display();
             // As compilers write them, so that editors find the place.

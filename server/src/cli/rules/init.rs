@@ -3,7 +3,10 @@
 use std::{fs::OpenOptions, io::Write, path::Path};
 
 use super::InitArgs;
-use crate::cli::{FAILED, Failure};
+use crate::cli::{
+    FAILED, Failure,
+    out::{print, print_line},
+};
 
 /// The rules to begin with.
 const DEFAULT_RULES: &str = include_str!("../../../default-rules.yaml");
@@ -11,8 +14,7 @@ const DEFAULT_RULES: &str = include_str!("../../../default-rules.yaml");
 pub(super) fn run(args: &InitArgs) -> Result<(), Failure> {
     let file = args.file.as_path();
     if file == Path::new("-") {
-        print!("{DEFAULT_RULES}");
-        return Ok(());
+        return print(DEFAULT_RULES);
     }
     let failed = |error: std::io::Error| {
         let message = match error.kind() {
@@ -31,6 +33,5 @@ pub(super) fn run(args: &InitArgs) -> Result<(), Failure> {
     };
     options.open(file).and_then(|mut file| file.write_all(DEFAULT_RULES.as_bytes())).map_err(failed)?;
     let file = file.display();
-    println!("wrote {file}; next: gradwatch rules check {file}");
-    Ok(())
+    print_line(format_args!("wrote {file}; next: gradwatch rules check {file}"))
 }

@@ -6,7 +6,12 @@ use gradwatch_store::AlertState;
 use serde_json::{Value, json};
 
 use super::ListArgs;
-use crate::cli::{Failure, ServerArgs, USAGE, runtime, table::Table};
+use crate::cli::{
+    Failure, ServerArgs, USAGE,
+    out::{print, print_line},
+    runtime,
+    table::Table,
+};
 
 /// The most that a person wants to see, and that one answer holds.
 const PAGE: usize = 1_000;
@@ -43,8 +48,7 @@ pub(super) fn rules(args: &ListArgs) -> Result<(), Failure> {
     let query: Vec<(&str, String)> = args.project.iter().map(|project| ("project", project.clone())).collect();
     let items = all(&args.remote, "/api/v1/alerts/rules", &query, usize::MAX)?;
     if args.json {
-        println!("{}", json!({ "items": items, "next_cursor": null }));
-        return Ok(());
+        return print_line(json!({ "items": items, "next_cursor": null }));
     }
     let mut table = Table::new(["RULE", "SEVERITY", "PROJECT", "FIRING", "PENDING", "SOURCE", "WHEN"]);
     for rule in &items {
@@ -60,8 +64,7 @@ pub(super) fn rules(args: &ListArgs) -> Result<(), Failure> {
             when.split_whitespace().collect::<Vec<_>>().join(" "),
         ]);
     }
-    print!("{table}");
-    Ok(())
+    print(table)
 }
 
 pub(in crate::cli) fn alerts(args: &AlertsArgs) -> Result<(), Failure> {
@@ -71,14 +74,13 @@ pub(in crate::cli) fn alerts(args: &AlertsArgs) -> Result<(), Failure> {
     query.extend(args.run.iter().map(|run| ("run", run.to_string())));
     let items = all(&args.remote, "/api/v1/alerts", &query, args.limit)?;
     if args.json {
-        println!("{}", json!({ "items": items, "next_cursor": null }));
-        return Ok(());
+        return print_line(json!({ "items": items, "next_cursor": null }));
     }
     let mut table = Table::new(["SINCE", "STATE", "SEVERITY", "RULE", "PROJECT", "RUN", "GROUP", "STEP", "SUMMARY"]);
     for alert in &items {
         let began = if alert["fired"].is_null() { &alert["pending"] } else { &alert["fired"] };
         table.row([
-            word(&began["at"]),
+            to_the_second(&word(&began["at"])),
             word(&alert["state"]),
             word(&alert["severity"]),
             word(&alert["rule"]),
@@ -89,8 +91,7 @@ pub(in crate::cli) fn alerts(args: &AlertsArgs) -> Result<(), Failure> {
             word(&alert["summary"]),
         ]);
     }
-    print!("{table}");
-    Ok(())
+    print(table)
 }
 
 /// The first items of a list, page by page.
@@ -119,4 +120,12 @@ fn all(remote: &ServerArgs, path: &str, query: &[(&str, String)], limit: usize) 
 
 fn word(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+/// A time without parts of a second: people compare it with a clock.
+fn to_the_second(time: &str) -> String {
+    match time.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => time.to_owned(),
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
-use super::super::body;
+use super::super::{body, rule_check::hide_receivers};
 use crate::{
     access::Caller,
     alerts::BacktestRequest,
@@ -102,7 +102,15 @@ impl BacktestBody {
                     .collect(),
                 GivenRules::Yaml(yaml) => {
                     let known: Vec<String> = set.receivers.keys().cloned().collect();
-                    RuleFile::parse(&yaml, &known).map_err(Error::problems)?.rules
+                    let file = RuleFile::parse(&yaml, &known).map_err(|mut problems| {
+                        if project.is_some() {
+                            problems
+                                .iter_mut()
+                                .for_each(|problem| hide_receivers(&problem.field, &mut problem.message));
+                        }
+                        Error::problems(problems)
+                    });
+                    file?.rules
                 }
                 GivenRules::List(rules) => compile(rules).map_err(Error::problems)?,
             };
