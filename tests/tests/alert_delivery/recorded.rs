@@ -132,6 +132,17 @@ async fn secrets_are_nowhere() {
         }
     };
     let metrics = tokio::time::timeout(PATIENCE, attempted).await.expect("an attempt of each");
+    // They are counted before they are recorded.
+    let recorded = async {
+        loop {
+            let listed = rest.call(http::Method::GET, "/api/v1/alerts/deliveries?limit=100", "").await.1;
+            if receivers.iter().all(|(name, _)| listed.contains(&format!("\"receiver\":\"{name}\""))) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, recorded).await.expect("a record of each");
     drop(server);
     let store = gradwatch_store::open(None, place.data_dir()).await.expect("a store");
     let attempts = deliveries(&*store).await;

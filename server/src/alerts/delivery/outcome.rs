@@ -93,7 +93,7 @@ pub(super) fn text(raw: &str) -> String {
 }
 
 /// The fewest characters of a secret that are taken for a part of it.
-const MIN_PART_CHARS: usize = 6;
+const MIN_PART_CHARS: usize = 7;
 
 /// A text without secrets, also without one that it breaks off in.
 ///
