@@ -399,11 +399,24 @@ pub trait Store: Send + Sync + 'static {
     async fn alert(&self, alert_id: Uuid) -> Result<Option<Alert>, StoreError>;
 
     /// Those not yet in a message, by receiver, group key and id, of which no earlier message of the same receiver and key
-    /// is waiting. Where there are more than `limit`, keys of which everything is silenced are left out first.
+    /// is waiting. Where there are more than `limit`, alerts of which everything is silenced are left out first, and then the
+    /// latest of the keys that have most.
     ///
     /// # Errors
     /// When the database fails.
     async fn notifications(&self, limit: usize) -> Result<Vec<Notification>, StoreError>;
+
+    /// Alerts of which a receiver is to be told and that are in no message yet, in any order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn untold_alerts(&self, receiver: &str) -> Result<Vec<Uuid>, StoreError>;
+
+    /// Receivers and group keys of messages that wait, each once, in any order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    async fn waiting_keys(&self) -> Result<Vec<(String, String)>, StoreError>;
 
     /// Marks notifications as silenced, or not.
     ///
@@ -437,8 +450,8 @@ pub trait Store: Send + Sync + 'static {
     /// When the database fails.
     async fn release_messages(&self) -> Result<(), StoreError>;
 
-    /// Records an attempt, and where its message stands then (`state`, `attempts`, `next_attempt_at_us`, `ended_at_us`). A
-    /// message that was ended meanwhile stays so, unless it was delivered.
+    /// Records an attempt, and where its message stands then (`state`, `attempts`, `next_attempt_at_us`, `give_up_at_us`,
+    /// `ended_at_us`). A message that was ended meanwhile stays so, unless it was delivered.
     ///
     /// # Errors
     /// When the database fails.

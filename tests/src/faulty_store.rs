@@ -547,6 +547,14 @@ impl Store for FaultyStore {
         self.inner.notifications(limit).await
     }
 
+    async fn untold_alerts(&self, receiver: &str) -> Result<Vec<Uuid>, StoreError> {
+        self.inner.untold_alerts(receiver).await
+    }
+
+    async fn waiting_keys(&self) -> Result<Vec<(String, String)>, StoreError> {
+        self.inner.waiting_keys().await
+    }
+
     async fn silence_notifications(&self, ids: &[u64], silenced: bool) -> Result<(), StoreError> {
         self.inner.silence_notifications(ids, silenced).await
     }

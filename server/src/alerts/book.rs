@@ -239,10 +239,27 @@ impl RuleBook {
         self.refresh().await
     }
 
-    /// Disables a receiver (why), or enables it again.
-    pub(crate) async fn set_disabled(&self, name: &str, why: Option<String>) -> Result<(), BookError> {
+    /// Enables a receiver again.
+    pub(crate) async fn enable(&self, name: &str) -> Result<(), BookError> {
         let _changing = self.begin().await?;
-        let disabled = why.map(|why| (clock::now_us(), why));
+        self.set_disabled(name, None).await
+    }
+
+    /// Disables a receiver that asked for it.
+    ///
+    /// Invariant: one that was changed meanwhile has not asked for anything, and stays enabled.
+    pub(crate) async fn disable(&self, asked: &AlertReceiver, why: String) -> Result<(), BookError> {
+        let _changing = self.begin().await?;
+        let set = self.current();
+        let is_same = |now: &Arc<Receiver>| now.stored.definition == asked.definition;
+        if !set.receivers.get(&asked.name).is_some_and(is_same) {
+            return Ok(());
+        }
+        self.set_disabled(&asked.name, Some((clock::now_us(), why))).await
+    }
+
+    /// Only for who holds `changing`.
+    async fn set_disabled(&self, name: &str, disabled: Option<(i64, String)>) -> Result<(), BookError> {
         self.about_to_change();
         if !self.store.set_receiver_disabled(name, disabled).await? {
             return Err(BookError::Unknown(format!("receiver {name:?}")));

@@ -11,6 +11,7 @@ mod backtest;
 mod book;
 mod delivery;
 mod evaluation;
+mod group_key;
 mod notice;
 
 use std::{sync::Arc, time::Duration};

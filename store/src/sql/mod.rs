@@ -288,6 +288,14 @@ impl<B: Backend> Store for B {
         alerts::notifications::notifications(self, limit).await
     }
 
+    async fn untold_alerts(&self, receiver: &str) -> Result<Vec<Uuid>, StoreError> {
+        alerts::notifications::untold_alerts(self, receiver).await
+    }
+
+    async fn waiting_keys(&self) -> Result<Vec<(String, String)>, StoreError> {
+        alerts::messages::waiting_keys(self).await
+    }
+
     async fn silence_notifications(&self, ids: &[u64], silenced: bool) -> Result<(), StoreError> {
         alerts::notifications::silence_notifications(self, ids, silenced).await
     }

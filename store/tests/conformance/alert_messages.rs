@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use gradwatch_store::{
-    AlertCommit, AlertSource, AlertState, Delivery, DeliveryQuery, Message, MessageQuery, MessageState, Silence,
-    StoreError,
+    AlertCommit, AlertSource, AlertState, Delivery, DeliveryQuery, Message, MessageQuery, MessageState,
+    NewNotification, Notification, Silence, StoreError,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -66,22 +66,61 @@ pub(crate) async fn waiting_messages_are_counted_with_the_age_of_the_oldest(stor
     assert_eq!(store.waiting_messages().await.unwrap(), (2, Some(7)));
 }
 
-/// However much is kept back, the rest is told: whole keys, so that what is silenced of them is seen, too.
+/// However much is kept back, or waits, of one key, the rest is told.
 pub(crate) async fn what_is_silenced_hides_nothing(store: AnyStore) {
-    let keys: Vec<_> = (0..40).map(|number| ["a", "b", "c", "d"][number % 4]).collect();
-    with_notifications(&store, &keys).await;
-    let all = store.notifications(100).await.unwrap();
-    let silenced: Vec<_> = all
+    let keys: Vec<_> = (0..40).map(|number| if number < 37 { "a" } else { ["b", "a", "c"][number - 37] }).collect();
+    let all = with_notifications(&store, &keys).await;
+    let mut end = NewNotification { state: AlertState::Resolved, ..notification("pager", "a", 1) };
+    end.created_at_us = 41;
+    land(&store, AlertCommit { notifications: vec![end], ..commit(1, 1) }).await;
+    let numbers = |shown: &[Notification]| shown.iter().map(|it| it.new.created_at_us).collect::<Vec<_>>();
+    // Of each key the first.
+    let shown = store.notifications(3).await.unwrap();
+    assert_eq!(numbers(&shown), [1, 38, 40]);
+    let silenced: Vec<_> = store
+        .notifications(100)
+        .await
+        .unwrap()
         .iter()
-        .filter(|it| it.new.group_key != "c" || it.new.created_at_us < 30)
+        .filter(|it| it.new.created_at_us < 38)
         .map(|it| it.notification_id)
         .collect();
+    assert_eq!((all.len(), silenced.len()), (40, 37));
     store.silence_notifications(&silenced, true).await.unwrap();
-    let shown = store.notifications(12).await.unwrap();
-    let keys: String = shown.iter().map(|it| it.new.group_key.as_str()).collect();
-    assert_eq!(keys, "aacccccccccc");
-    assert_eq!(shown.iter().filter(|it| !it.silenced).count(), 3);
-    assert!(shown[2..].is_sorted_by_key(|it| it.notification_id));
+    // What is silenced of an alert comes with what is not.
+    let shown = store.notifications(5).await.unwrap();
+    assert_eq!(numbers(&shown), [1, 39, 41, 38, 40]);
+    assert_eq!(shown.iter().filter(|it| it.silenced).count(), 1);
+    let shown = store.notifications(7).await.unwrap();
+    assert_eq!(numbers(&shown), [1, 2, 3, 39, 41, 38, 40]);
+
+    // Whatever waits in front of them.
+    let mut untold = store.untold_alerts("pager").await.unwrap();
+    seal(&store, &[message("pager", "a", 1), message("pager", "b", 2), message("log", "a", 3)]).await;
+    untold.sort();
+    assert_eq!(untold, (1..=40).map(id).collect::<Vec<_>>());
+    assert_eq!(store.untold_alerts("pager").await.unwrap().len(), 40);
+    assert_eq!(store.untold_alerts("log").await.unwrap().len(), 0);
+    let mut waiting = store.waiting_keys().await.unwrap();
+    waiting.sort();
+    let key = |receiver: &str, key: &str| (receiver.to_owned(), key.to_owned());
+    assert_eq!(waiting, [key("log", "a"), key("pager", "a"), key("pager", "b")]);
+}
+
+/// A clock that was ahead, and has been set back.
+pub(crate) async fn what_would_be_due_in_more_than_a_day_is_due(store: AnyStore) {
+    const DAY_US: i64 = 86_400_000_000;
+    let at = |number: u64, at_us: i64| Message {
+        next_attempt_at_us: at_us,
+        ..message("pager", &number.to_string(), number)
+    };
+    let messages = [at(1, 10 + DAY_US), at(2, 11 + DAY_US)];
+    seal(&store, &messages).await;
+    let taken = store.claim_messages("pager", 10, 100, 9).await.unwrap();
+    assert_eq!(ids(&taken), [id(2_002)]);
+    let again = Message { attempts: 1, next_attempt_at_us: 50, give_up_at_us: 60, ..taken[0].clone() };
+    store.record_delivery(&delivery(&again), &again).await.unwrap();
+    assert_eq!(store.message(id(2_002)).await.unwrap(), Some(again));
 }
 
 pub(crate) async fn messages_of_a_key_are_taken_in_order(store: AnyStore) {

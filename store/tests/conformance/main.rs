@@ -121,6 +121,7 @@ macro_rules! suite {
                 alert_messages::a_message_is_sealed_once,
                 alert_messages::waiting_messages_are_counted_with_the_age_of_the_oldest,
                 alert_messages::what_is_silenced_hides_nothing,
+                alert_messages::what_would_be_due_in_more_than_a_day_is_due,
                 alert_messages::messages_of_a_key_are_taken_in_order,
                 alert_messages::concurrent_claims_are_apart,
                 alert_messages::what_was_attempted_is_shown,

@@ -17,6 +17,7 @@ use crate::{
 
 on_both_backends!(
     an_alertmanager_is_told_again_of_what_goes_on_firing,
+    what_is_silenced_is_not_told_again_either,
     nothing_is_lost_between_a_frame_and_its_telling
 );
 
@@ -101,6 +102,47 @@ async fn an_alertmanager_is_told_again_of_what_goes_on_firing(backend: Backend) 
     let all = mock.until("its end", |all| all.iter().any(over)).await;
     let last = all.iter().find(|request| over(request)).expect("its end").json();
     assert_eq!((&last[0]["labels"], &last[0]["startsAt"]), (&first["labels"], &first["startsAt"]));
+    world.stop().await;
+}
+
+/// Also while a message of its group waits to be delivered.
+async fn what_is_silenced_is_not_told_again_either(backend: Backend) {
+    let mock = Mock::start(|_, _| Reply::Status(500)).await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let text = rules(&format!("alertmanager: {{url: '{}'}}", mock.url())).replace("[rule, run]", "[rule]");
+    std::fs::write(file.path(), text).expect("written");
+    let world = World::start_with(backend, &[], |config| {
+        config.alerts.allow_addresses = LOOPBACK.map(|net| net.parse().expect("a network")).to_vec();
+        config.alerts.rules_file = Some(file.path().to_owned());
+        config.alerts.evaluate_every_ms = 1;
+    })
+    .await;
+    let (told, silenced) = (open_request(spec()), open_request(spec()));
+    assert_ne!(told.run_id, silenced.run_id);
+    let run = &silenced.run_id;
+    let silence = json!({"matchers": [{"name": "run", "value": run}], "duration_s": 3_600}).to_string();
+    let rest = gradwatch_tests::Rest::new(&world.url());
+    assert!(rest.call(http::Method::POST, "/api/v1/alerts/silences", &silence).await.0.is_success());
+    send(&world.url(), &told, 1..=8).await;
+    world.until("a message waits", |deliveries, _| !deliveries.is_empty()).await;
+    send(&world.url(), &silenced, 1..=8).await;
+    let both_fire = async {
+        while rest.call(http::Method::GET, "/api/v1/alerts?state=firing", "").await.1.matches("\"alert_id\"").count()
+            < 2
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, both_fire).await.expect("both fire");
+    let world = world.restart().await;
+    let repeated = async {
+        while !world.metrics().await.contains("alertmanager_resend") {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, repeated).await.expect("what fires is told again");
+    let all = mock.received();
+    assert!(all.len() >= 2 && all.iter().all(|request| !request.body.contains(run)), "{all:#?}");
     world.stop().await;
 }
 

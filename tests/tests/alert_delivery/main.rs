@@ -2,6 +2,7 @@
 
 mod addresses;
 mod alertmanager;
+mod changed;
 mod crash;
 mod engine;
 mod grouping;

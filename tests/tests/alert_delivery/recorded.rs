@@ -79,15 +79,20 @@ async fn what_was_sent_and_not_recorded_is_sent_again_with_the_same_id(backend: 
 async fn secrets_are_nowhere() {
     let mock = Mock::start(|_, request| {
         // It says again whatever it was told.
-        Reply::Answer(500, vec![], format!("{} {:?}", request.target, request.headers))
+        // The rest of it would be just what is shown.
+        let begin = "x".repeat(request.headers.get("authorization").map_or(0, |_| 1_010));
+        let escaped = request.target.replace('/', "\\/");
+        let auth = request.headers.get("authorization").cloned().unwrap_or_default();
+        Reply::Answer(500, vec![], format!("{begin}{auth} {} {escaped} {:?}", request.target, request.headers))
     })
     .await;
     let secret = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0";
     let receivers = [
         ("webhook", json!({"webhook": {"url": mock.url(), "secrets": [secret]}})),
-        ("slack", json!({"slack": {"url": format!("{}/services/T0/hidden", mock.url())}})),
-        ("slack elsewhere", json!({"slack": {"url": "http://192.0.2.1/services/T0/hidden"}})),
-        ("slack nowhere", json!({"slack": {"url": "http://nowhere.invalid/services/T0/hidden"}})),
+        ("slack", json!({"slack": {"url": format!("{}/services/T0/hidden-path", mock.url())}})),
+        ("slack elsewhere", json!({"slack": {"url": "http://192.0.2.1/services/T0/hidden-path"}})),
+        ("slack nowhere", json!({"slack": {"url": "http://nowhere.invalid/services/T0/hidden-path"}})),
+        ("query", json!({"webhook": {"url": format!("{}/a?token=hidden-query", mock.url()), "secrets": [secret]}})),
         ("bearer", json!({"alertmanager": {"url": mock.url(), "bearer_env": "MADE_BEARER"}})),
         (
             "user",
@@ -120,13 +125,24 @@ async fn secrets_are_nowhere() {
             let metrics = rest.call(http::Method::GET, "/metrics", "").await.1;
             let counts = metrics.lines().filter(|line| line.starts_with("gradwatch_alert_delivery_attempts_total"));
             let counts = counts.filter(|line| !line.contains("resend"));
-            if counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>() >= 7 {
+            if counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>() >= 8 {
                 return metrics;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     let metrics = tokio::time::timeout(PATIENCE, attempted).await.expect("an attempt of each");
+    // They are counted before they are recorded.
+    let recorded = async {
+        loop {
+            let listed = rest.call(http::Method::GET, "/api/v1/alerts/deliveries?limit=100", "").await.1;
+            if receivers.iter().all(|(name, _)| listed.contains(&format!("\"receiver\":\"{name}\""))) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, recorded).await.expect("a record of each");
     drop(server);
     let store = gradwatch_store::open(None, place.data_dir()).await.expect("a store");
     let attempts = deliveries(&*store).await;

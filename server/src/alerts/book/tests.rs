@@ -6,6 +6,7 @@ use tempfile::TempDir;
 use super::*;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const OTHER_SECRET: &str = "whsec_b3RoZXIgc2VjcmV0IG9mIGEgdGVzdCwgYnl0ZXM=";
 const FILE: &str = "
 receivers:
   - {name: filed, slack: {url_env: SLACK_URL}}
@@ -96,7 +97,7 @@ async fn rules_and_receivers_are_made_replaced_and_removed() {
         assert!(matches!(unknown, Err(BookError::Unknown(_))));
     }
     assert!(matches!(book.put_rule(low("scalar.loss < 1", &[]), false, None).await, Err(BookError::Unknown(_))));
-    assert!(matches!(book.set_disabled("ops", None).await, Err(BookError::Unknown(_))));
+    assert!(matches!(book.enable("ops").await, Err(BookError::Unknown(_))));
     assert!(matches!(book.reload().await, Err(BookError::Conflict(_))));
 }
 
@@ -124,16 +125,33 @@ async fn secrets_stay_that_are_written_back_as_they_are_shown() {
 }
 
 #[tokio::test]
+async fn there_are_only_so_many_receivers() {
+    let desk = Desk::new(None).await;
+    for number in 0..MAX_RECEIVERS {
+        desk.book.put_receiver(receiver(&format!("r{number}"), &[SECRET]), true).await.unwrap();
+    }
+    let more = desk.book.put_receiver(receiver("more", &[SECRET]), true).await;
+    assert!(matches!(more, Err(BookError::Conflict(_))), "{more:?}");
+    desk.book.put_receiver(receiver("r0", &[OTHER_SECRET]), false).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_receiver_is_disabled_until_it_is_enabled_or_changed() {
     let desk = Desk::new(None).await;
     let is_disabled = || desk.book.current().receivers["ops"].stored.disabled.is_some();
     desk.book.put_receiver(receiver("ops", &[SECRET]), true).await.unwrap();
-    desk.book.set_disabled("ops", Some("410 Gone".into())).await.unwrap();
+    let asked = || desk.book.current().receivers["ops"].stored.clone();
+    let before = asked();
+    desk.book.put_receiver(receiver("ops", &[SECRET, OTHER_SECRET]), false).await.unwrap();
+    // What it was asked to be told no more, but not what it is.
+    desk.book.disable(&before, "410 Gone".into()).await.unwrap();
+    assert!(!is_disabled());
+    desk.book.disable(&asked(), "410 Gone".into()).await.unwrap();
     assert!(is_disabled());
     // The same again says nothing new.
-    desk.book.put_receiver(receiver("ops", &["***"]), false).await.unwrap();
+    desk.book.put_receiver(receiver("ops", &["***", "***"]), false).await.unwrap();
     assert!(is_disabled());
-    desk.book.set_disabled("ops", None).await.unwrap();
+    desk.book.enable("ops").await.unwrap();
     assert!(!is_disabled());
 }
 

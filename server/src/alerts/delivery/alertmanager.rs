@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gradwatch_store::Message;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::content::{Content, RESOLVED};
@@ -30,7 +31,12 @@ pub(super) fn body(message: &Message, content: &Content, now_us: i64) -> Value {
 
 /// One alert. Invariant: its labels, by which Alertmanager knows it, are the same each time.
 pub(super) fn of_notice(notice: &Notice, now_us: i64) -> Value {
-    let ends_at = notice.resolved_at.clone().filter(|_| notice.status == RESOLVED);
+    // Alertmanager refuses what ends before it begins, and what is still to end is not over. Where clocks were set, times
+    // may say so.
+    let micros = |text: &str| text.parse::<Timestamp>().map_or(now_us, |at| at.as_microsecond());
+    let over_us =
+        notice.resolved_at.as_deref().filter(|_| notice.status == RESOLVED).map(|text| micros(text).min(now_us));
+    let fired_us = micros(&notice.fired_at).min(over_us.unwrap_or(now_us));
     let (run_id, alert_id) = (notice.run_id.to_string(), notice.alert_id.to_string());
     let labels = [
         ("alertname", notice.rule.as_str()),
@@ -43,8 +49,8 @@ pub(super) fn of_notice(notice: &Notice, now_us: i64) -> Value {
     let mut alert = json!({
         "labels": named(&labels, &notice.labels),
         "annotations": named(&annotations, &notice.annotations),
-        "startsAt": notice.fired_at,
-        "endsAt": ends_at.unwrap_or_else(|| clock::text(now_us + FIRES_FOR_US)),
+        "startsAt": clock::text(fired_us),
+        "endsAt": clock::text(over_us.unwrap_or(now_us + FIRES_FOR_US)),
     });
     if let Some(url) = &notice.url {
         alert["generatorURL"] = json!(url);
@@ -89,9 +95,13 @@ mod tests {
     const NOW_US: i64 = 1_772_366_400_000_000;
 
     fn sent(notice: Notice) -> Value {
+        sent_at(notice, NOW_US)
+    }
+
+    fn sent_at(notice: Notice, now_us: i64) -> Value {
         let receiver = sample::receiver(json!({"alertmanager": {"url": "http://a"}}));
         let content = Content::new(&receiver, vec![notice]);
-        body(&new_message("r", "g", content.clone(), 0), &content, NOW_US)
+        body(&new_message("r", "g", content.clone(), 0), &content, now_us)
     }
 
     #[test]
@@ -113,9 +123,29 @@ mod tests {
                 "generatorURL": "https://gradwatch.example.org/runs/1",
             }])
         );
-        let over = sent(sample::resolved(&notice));
+        let over = sent_at(sample::resolved(&notice), NOW_US + 3_600_000_000);
         assert_eq!(over[0]["endsAt"], "2026-03-01T12:05:00Z");
         assert_eq!(over[0]["labels"], sent(notice)[0]["labels"]);
+    }
+
+    #[test]
+    fn nothing_ends_before_it_begins_and_what_is_over_is_over() {
+        let mut notice = sample::notice("r", 1);
+        notice.fired_at = "2026-03-01T12:00:00.5Z".to_owned();
+        let firing = sent(notice.clone());
+        assert_eq!(
+            (&firing[0]["startsAt"], &firing[0]["endsAt"]),
+            (&json!("2026-03-01T12:00:00Z"), &json!("2026-03-01T12:04:00Z"))
+        );
+        let mut over = sample::resolved(&notice);
+        over.resolved_at = Some("2026-03-01T11:59:00Z".to_owned());
+        let back = sent(over.clone());
+        assert_eq!(
+            (&back[0]["startsAt"], &back[0]["endsAt"]),
+            (&json!("2026-03-01T11:59:00Z"), &json!("2026-03-01T11:59:00Z"))
+        );
+        over.resolved_at = Some("2027-03-01T12:00:00Z".to_owned());
+        assert_eq!(sent(over)[0]["endsAt"], "2026-03-01T12:00:00Z", "a clock that was ahead keeps nothing firing");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     address::may_be_reached,
-    outcome::{Attempted, Outcome, text},
+    outcome::{Attempted, Outcome, text, without},
     request::Outgoing,
     retry,
 };
@@ -41,16 +41,15 @@ impl Connector {
     /// Sends a request, within `patience` from the look-up of the name to the end of the answer.
     pub(super) async fn post(&self, request: Outgoing, patience: Duration) -> Attempted {
         let secrets = request.secrets.clone();
+        let shown = |detail: &str| text(&without(detail, &secrets));
         let deadline = Instant::now() + patience;
         let exchanged = timeout_at(deadline.into(), self.exchange(request, deadline)).await;
         let mut attempted = match exchanged {
-            Ok(Ok(answer)) => attempted(answer, deadline).await,
+            Ok(Ok(answer)) => attempted(answer, deadline, shown).await,
             Ok(Err(attempted)) => attempted,
             Err(_) => Attempted::failed(Outcome::Timeout, &format!("no answer within {} s", patience.as_secs())),
         };
-        for secret in secrets {
-            attempted.detail = attempted.detail.replace(&secret, "***");
-        }
+        attempted.detail = shown(&attempted.detail);
         attempted
     }
 
@@ -106,7 +105,7 @@ impl Connector {
 
 /// Reads an answer. Its status says whether the receiver has taken the message, also when the rest is endless, slow or
 /// breaks off.
-async fn attempted(mut answer: Answer, deadline: Instant) -> Attempted {
+async fn attempted(mut answer: Answer, deadline: Instant, shown: impl Fn(&str) -> String) -> Attempted {
     let status = answer.head.status.as_u16();
     let retry_after = answer.head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = retry_after.and_then(|text| retry::retry_after(text, Timestamp::now()));
@@ -116,6 +115,6 @@ async fn attempted(mut answer: Answer, deadline: Instant) -> Attempted {
         outcome: Outcome::of_status(status),
         status: Some(status),
         retry_after,
-        detail: text(&String::from_utf8_lossy(&body)),
+        detail: shown(&String::from_utf8_lossy(&body)),
     }
 }

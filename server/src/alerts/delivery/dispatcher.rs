@@ -35,8 +35,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_SHARE: u32 = 20;
 /// How long to wait for a store that does not answer.
 const STORE_RETRY: Duration = Duration::from_secs(1);
-/// The most that is looked at together. What is silenced comes last, so that it hides nothing else.
-pub(super) const MAX_NOTIFICATIONS: usize = 10_000;
+/// The most that is looked at together. Each group has its share, and what is silenced comes last, so that it hides nothing
+/// else.
+const MAX_NOTIFICATIONS: usize = 10_000;
 /// How long attempts that are under way may take when the server shuts down. What is cut off is sent again.
 const LAST_ATTEMPTS: Duration = Duration::from_secs(2);
 
@@ -214,8 +215,10 @@ impl Dispatcher {
         self.count_waiting().await?;
         let now_us = clock::now_us();
         let silences = Silences::at(&self.store.silences(now_us).await?, now_us);
+        // First, so that nothing that comes behind one of these is taken for the first.
+        let waiting = self.store.waiting_keys().await?;
         let notifications = self.store.notifications(MAX_NOTIFICATIONS).await?;
-        let next_us = self.seal(&notifications, current, &silences, now_us).await?;
+        let next_us = self.seal(&notifications, current, &silences, &waiting, now_us).await?;
         Ok(next_us.into_iter().chain(silences.next_change_us).min())
     }
 
@@ -233,6 +236,7 @@ impl Dispatcher {
         notifications: &[Notification],
         current: &RuleSet,
         silences: &Silences,
+        waiting: &[(String, String)],
         now_us: i64,
     ) -> Result<Option<i64>, StoreError> {
         let mut over = HashSet::new();
@@ -244,7 +248,7 @@ impl Dispatcher {
         }
         let Plan { seal, drop, silence, next_us } = {
             let receiver = |name: &str| current.receivers.get(name).map(|receiver| &receiver.definition);
-            sealing::plan(notifications, &Known { now_us, receiver: &receiver, silences, over: &over })
+            sealing::plan(notifications, &Known { now_us, receiver: &receiver, silences, over: &over, waiting })
         };
         if !silence.is_empty() {
             self.store.silence_notifications(&silence, true).await?;

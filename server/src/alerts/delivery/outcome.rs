@@ -92,9 +92,46 @@ pub(super) fn text(raw: &str) -> String {
     text
 }
 
+/// The fewest characters of a secret that are taken for a part of it.
+const MIN_PART_CHARS: usize = 7;
+
+/// A text without secrets, also without one that it breaks off in.
+///
+/// Invariant: this comes before anything is shortened: a part of a secret would be left.
+pub(super) fn without(raw: &str, secrets: &[String]) -> String {
+    let mut longest_first: Vec<&str> = secrets.iter().map(String::as_str).filter(|secret| !secret.is_empty()).collect();
+    longest_first.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let mut text = raw.to_owned();
+    for secret in &longest_first {
+        text = text.replace(secret, "***");
+    }
+    let broken_off = longest_first.iter().filter_map(|secret| {
+        let parts = secret.char_indices().skip(MIN_PART_CHARS).map(|(end, _)| &secret[..end]);
+        parts.filter(|part| text.ends_with(part)).map(str::len).max()
+    });
+    if let Some(length) = broken_off.max() {
+        text.truncate(text.len() - length);
+        text.push_str("***");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_part_of_a_secret_is_left() {
+        let secrets = ["whsec_c2VjcmV0LXNlY3JldA==".to_owned(), "c2VjcmV0LXNlY3JldA==".to_owned(), String::new()];
+        assert_eq!(without("say whsec_c2VjcmV0LXNlY3JldA== or c2VjcmV0LXNlY3JldA==!", &secrets), "say *** or ***!");
+        assert_eq!(without("it was whsec_c2VjcmV0", &secrets), "it was ***");
+        assert_eq!(without("it was c2VjcmV0LX", &secrets), "it was ***");
+        assert_eq!(without("whsec_", &secrets), "whsec_");
+        for before in 900..1_024 {
+            let shown = text(&without(&format!("{}{}", "x".repeat(before), secrets[0]), &secrets));
+            assert!(!shown.contains("whsec_") && !shown.contains("c2V"), "{shown}");
+        }
+    }
 
     #[test]
     fn what_comes_from_outside_is_short_and_plain() {

@@ -57,6 +57,8 @@ pub(super) struct ReceiverTask {
     in_flight: HashSet<Uuid>,
     /// When messages that failed are due, microseconds since the Unix epoch.
     retries_us: BTreeSet<i64>,
+    /// The version of the receiver that the pause is of.
+    updated_at_us: i64,
     /// The receiver asked for nothing before.
     paused_until: Option<Instant>,
     resend_at: Instant,
@@ -67,6 +69,8 @@ pub(super) struct ReceiverTask {
 struct Sent {
     next_attempt_at_us: Option<i64>,
     pause: Option<Duration>,
+    /// The version of the receiver that was sent to.
+    receiver_updated_at_us: i64,
 }
 
 impl ReceiverTask {
@@ -87,6 +91,7 @@ impl ReceiverTask {
             attempts: JoinSet::new(),
             in_flight: HashSet::new(),
             retries_us: BTreeSet::new(),
+            updated_at_us: 0,
             paused_until: None,
             resend_at: Instant::now(),
         }
@@ -104,7 +109,17 @@ impl ReceiverTask {
         loop {
             self.due.borrow_and_update();
             let current = Arc::clone(&self.rules.borrow_and_update());
-            let Some(receiver) = current.receivers.get(&self.name) else { return };
+            let Some(receiver) = current.receivers.get(&self.name) else {
+                // Whoever made this task ends it, unless the receiver is made again before that is seen.
+                if self.rules.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            if self.updated_at_us != receiver.stored.updated_at_us {
+                // What it asked for was asked for as what it was.
+                (self.updated_at_us, self.paused_until) = (receiver.stored.updated_at_us, None);
+            }
             let wait = match self.send_due(receiver).await {
                 Ok(()) => LOOK_EVERY,
                 Err(error) => {
@@ -160,8 +175,9 @@ impl ReceiverTask {
             if !self.attempts.is_empty() {
                 return Ok(());
             }
-            self.resend_at = Instant::now() + RESEND_EVERY;
             self.wait_for_turn(receiver.definition.max_per_minute).await;
+            let Some(receiver) = self.enabled() else { return Ok(()) };
+            self.resend_at = Instant::now() + RESEND_EVERY;
             resend(&self.dispatcher, &receiver.definition).await?;
         }
         // Those are looked for now. What does not fit is looked for when an attempt has ended.
@@ -177,10 +193,22 @@ impl ReceiverTask {
                 break;
             }
             self.wait_for_turn(receiver.definition.max_per_minute).await;
-            let (dispatcher, receiver) = (Arc::clone(&self.dispatcher), Arc::clone(receiver));
+            // Invariant: a message goes to what the receiver is when it is sent. To one that was disabled meanwhile it does
+            // not go: it is nobody's again when its claim has run out.
+            let Some(receiver) = self.enabled() else {
+                self.in_flight.remove(&message.message_id);
+                break;
+            };
+            let dispatcher = Arc::clone(&self.dispatcher);
             self.attempts.spawn(async move { (message.message_id, attempt(&dispatcher, &receiver, message).await) });
         }
         Ok(())
+    }
+
+    /// The receiver as it is now, unless it is disabled or gone.
+    fn enabled(&self) -> Option<Arc<Receiver>> {
+        let current = self.rules.borrow();
+        current.receivers.get(&self.name).filter(|receiver| receiver.stored.disabled.is_none()).map(Arc::clone)
     }
 
     fn settle(&mut self, sent: Result<(Uuid, Sent), tokio::task::JoinError>) {
@@ -193,7 +221,7 @@ impl ReceiverTask {
         };
         self.in_flight.remove(&message_id);
         self.retries_us.extend(sent.next_attempt_at_us);
-        if let Some(pause) = sent.pause {
+        if let Some(pause) = sent.pause.filter(|_| sent.receiver_updated_at_us == self.updated_at_us) {
             let until = Instant::now() + pause;
             self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
         }
@@ -246,7 +274,7 @@ async fn attempt(dispatcher: &Dispatcher, receiver: &Receiver, mut message: Mess
     if attempted.outcome == Outcome::Gone {
         // First, so that nothing more is sent behind it. The message itself goes on waiting, should it be enabled again.
         let why = "the receiver answered 410 Gone".to_owned();
-        if let Err(error) = dispatcher.book.set_disabled(&definition.name, Some(why)).await {
+        if let Err(error) = dispatcher.book.disable(&receiver.stored, why).await {
             tracing::warn!(receiver = definition.name, %error, "receiver cannot be disabled");
         }
     }
@@ -265,6 +293,7 @@ async fn attempt(dispatcher: &Dispatcher, receiver: &Receiver, mut message: Mess
     Sent {
         next_attempt_at_us: (message.state == MessageState::Waiting).then_some(message.next_attempt_at_us),
         pause: attempted.retry_after.filter(|_| asks_all && message.state == MessageState::Waiting).map(capped),
+        receiver_updated_at_us: receiver.stored.updated_at_us,
     }
 }
 

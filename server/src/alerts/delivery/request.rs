@@ -50,7 +50,10 @@ pub(super) fn outgoing(receiver: &ReceiverDefinition, message: &Message, now_us:
             }
             let (id, timestamp_s) = (message.message_id.to_string(), now_us.div_euclid(1_000_000));
             let signatures = sign::signatures(&all, &id, timestamp_s, &body)?;
-            let mut request = Outgoing::new(url.clone(), body, all);
+            // A receiver may repeat the key alone, or where it was called.
+            let keys = all.iter().filter_map(|secret| secret.strip_prefix(sign::PREFIX)).map(str::to_owned);
+            let shown: Vec<String> = all.iter().cloned().chain(keys).chain(secret_parts_of_query(url)).collect();
+            let mut request = Outgoing::new(url.clone(), body, shown);
             request.headers.insert(WEBHOOK_ID, value(&id, false)?);
             request.headers.insert(WEBHOOK_TIMESTAMP, timestamp_s.into());
             if !signatures.is_empty() {
@@ -64,15 +67,29 @@ pub(super) fn outgoing(receiver: &ReceiverDefinition, message: &Message, now_us:
                 (None, Some(name)) => variable("url_env", name)?,
                 (None, None) => return Err("url: is missing".to_owned()),
             };
-            // A receiver may repeat the path alone.
+            // A receiver may repeat the path alone, or write its slashes in another way.
             let path = Endpoint::parse(&url).map(|endpoint| endpoint.target).ok().filter(|path| path.len() > 1);
-            let secrets = [url.clone()].into_iter().chain(path).collect();
+            let parts = path.iter().flat_map(|path| path.split(['/', '?', '&', '='])).filter(|part| is_long(part));
+            let parts: Vec<String> = parts.map(str::to_owned).collect();
+            let secrets = [url.clone()].into_iter().chain(path).chain(parts).collect();
             Ok(Outgoing::new(url, slack::body(message, &content).to_string().into(), secrets))
         }
         ReceiverKind::Alertmanager { .. } => {
             to_alertmanager(receiver, alertmanager::body(message, &content, now_us).to_string().into())
         }
     }
+}
+
+/// Whether a part of an address is long enough to be a secret, and not a word that texts hold anyway.
+fn is_long(part: &str) -> bool {
+    part.len() >= 8
+}
+
+/// The query of an address, which is shown to nobody, as a whole and in its values.
+fn secret_parts_of_query(url: &str) -> Vec<String> {
+    let Some((_, query)) = url.split_once('?') else { return Vec::new() };
+    let values = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value);
+    [query].into_iter().chain(values).filter(|part| is_long(part)).map(str::to_owned).collect()
 }
 
 /// Makes the request that brings alerts to an Alertmanager.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     alertmanager,
-    dispatcher::{Dispatcher, MAX_NOTIFICATIONS},
+    dispatcher::Dispatcher,
     outcome::{Attempted, Outcome},
     request::to_alertmanager,
 };
@@ -26,16 +26,18 @@ const PAGE: usize = 500;
 /// Sends what fires now by the store. One that fails is left at that: the next comes in a minute, and an alert fires for
 /// four.
 pub(super) async fn resend(dispatcher: &Dispatcher, receiver: &ReceiverDefinition) -> Result<(), StoreError> {
-    let kept_back = kept_back(dispatcher, receiver).await?;
     let mut names = RunNames { store: &*dispatcher.store, known: HashMap::new() };
     let mut query = AlertQuery { states: vec![AlertState::Firing], limit: PAGE, ..AlertQuery::default() };
     loop {
         let page = dispatcher.store.alerts(&query).await?;
+        // Invariant: what a silence keeps back is not told in this way either, nor is anything else before its message is
+        // made. Behind the page: what fires in between is in neither.
+        let untold: HashSet<Uuid> = dispatcher.store.untold_alerts(&receiver.name).await?.into_iter().collect();
         let now_us = clock::now_us();
         let theirs = page
             .items
             .iter()
-            .filter(|alert| alert.receivers.contains(&receiver.name) && !kept_back.contains(&alert.alert_id));
+            .filter(|alert| alert.receivers.contains(&receiver.name) && !untold.contains(&alert.alert_id));
         let mut alerts = Vec::new();
         for alert in theirs {
             let Some(run_name) = names.of(alert.run_id).await? else { continue };
@@ -63,13 +65,6 @@ pub(super) async fn resend(dispatcher: &Dispatcher, receiver: &ReceiverDefinitio
             return Ok(());
         }
     }
-}
-
-/// Alerts that a silence has kept from the receiver so far.
-async fn kept_back(dispatcher: &Dispatcher, receiver: &ReceiverDefinition) -> Result<HashSet<Uuid>, StoreError> {
-    let notifications = dispatcher.store.notifications(MAX_NOTIFICATIONS).await?;
-    let silenced = notifications.iter().filter(|it| it.silenced && it.new.receiver == receiver.name);
-    Ok(silenced.map(|it| it.new.alert_id).collect())
 }
 
 /// Names of runs, each read once.

@@ -21,6 +21,8 @@ pub(super) const GIVE_UP_AFTER_US: i64 = 24 * 3_600 * 1_000_000;
 /// it is up, not before.
 pub(super) fn after_attempt(message: &mut Message, attempted: &Attempted, now_us: i64, dice: f64) {
     message.attempts = message.attempts.saturating_add(1);
+    // A day from now at most, also where the clock has been set back.
+    message.give_up_at_us = message.give_up_at_us.min(now_us.saturating_add(GIVE_UP_AFTER_US));
     if attempted.outcome == Outcome::Delivered {
         (message.state, message.ended_at_us) = (MessageState::Delivered, Some(now_us));
     } else if now_us >= message.give_up_at_us {
@@ -110,6 +112,16 @@ mod tests {
         assert_eq!(waiting.next_attempt_at_us, 10_000_000);
         after_attempt(&mut waiting, &failed(Some(u64::MAX)), 0, 0.5);
         assert_eq!((waiting.next_attempt_at_us, waiting.state), (24 * HOUR_US, MessageState::Waiting));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_no_day_longer() {
+        let (mut waiting, now_us) = (message(), -30 * GIVE_UP_AFTER_US);
+        after_attempt(&mut waiting, &failed(Some(u64::MAX)), now_us, 0.5);
+        assert_eq!(
+            (waiting.next_attempt_at_us, waiting.give_up_at_us),
+            (now_us + GIVE_UP_AFTER_US, now_us + GIVE_UP_AFTER_US)
+        );
     }
 
     #[test]

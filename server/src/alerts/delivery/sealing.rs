@@ -1,9 +1,9 @@
 //! Which notifications become messages, and when. Pure: the dispatcher reads what is needed, and carries out what is
 //! decided.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use gradwatch_rules::ReceiverDefinition;
+use gradwatch_rules::{GroupBy, ReceiverDefinition};
 use gradwatch_store::{AlertState, Message, Notification};
 use uuid::Uuid;
 
@@ -11,7 +11,10 @@ use super::{
     content::{Content, new_message},
     silence::Silences,
 };
-use crate::alerts::notice::Notice;
+use crate::alerts::{
+    group_key::{group_key, named_in},
+    notice::Notice,
+};
 
 /// The most alerts of a message.
 pub(super) const MAX_ALERTS: usize = 100;
@@ -26,6 +29,8 @@ pub(super) struct Known<'a> {
     pub(super) silences: &'a Silences,
     /// Alerts that fire no more.
     pub(super) over: &'a HashSet<Uuid>,
+    /// Receivers and group keys of messages that waited before the notifications were read.
+    pub(super) waiting: &'a [(String, String)],
 }
 
 /// What is to be done.
@@ -50,16 +55,64 @@ pub(super) fn released(notifications: &[Notification], silences: &Silences) -> V
 /// Decides. `notifications` are in the order of receiver, group key and id.
 pub(super) fn plan(notifications: &[Notification], known: &Known<'_>) -> Plan {
     let mut plan = Plan::default();
-    let same_group =
-        |a: &Notification, b: &Notification| (&a.new.receiver, &a.new.group_key) == (&b.new.receiver, &b.new.group_key);
-    for group in notifications.chunk_by(same_group) {
-        match (known.receiver)(&group[0].new.receiver) {
-            Some(receiver) => plan_group(group, receiver, known, &mut plan),
+    for all in notifications.chunk_by(|a, b| a.new.receiver == b.new.receiver) {
+        let Some(receiver) = (known.receiver)(&all[0].new.receiver) else {
             // It was deleted, and with it what it was to be told.
-            None => plan.drop.extend(group.iter().map(|notification| notification.notification_id)),
+            plan.drop.extend(all.iter().map(|notification| notification.notification_id));
+            continue;
+        };
+        let mut groups: BTreeMap<String, Vec<(&Notification, Notice)>> = BTreeMap::new();
+        for notification in all {
+            match notice(notification) {
+                Some(notice) => {
+                    groups.entry(key_now(notification, &notice, receiver)).or_default().push((notification, notice));
+                }
+                None => {
+                    tracing::error!(id = notification.notification_id, "a notification cannot be read; it is dropped");
+                    plan.drop.push(notification.notification_id);
+                }
+            }
+        }
+        let waiting = Waiting::of(&receiver.name, known.waiting);
+        for (group_key, mut group) in groups {
+            group.sort_by_key(|(notification, _)| notification.notification_id);
+            group.retain(|(_, notice)| !waiting.holds(notice));
+            plan_group(&group_key, group, receiver, known, &mut plan);
         }
     }
     plan
+}
+
+/// A group key from before a change of `group_by` is worth nothing: what one rule says of one run would have two.
+fn key_now(notification: &Notification, notice: &Notice, receiver: &ReceiverDefinition) -> String {
+    let named = named_in(&notification.new.group_key);
+    if named.is_empty() || named.iter().collect::<BTreeSet<_>>() == receiver.group_by.iter().collect() {
+        return notification.new.group_key.clone();
+    }
+    group_key(&receiver.group_by, &notice.rule, &notice.project, notice.run_id)
+}
+
+/// Keys of messages of one receiver that wait.
+///
+/// Invariant: what one rule says of one run is told in order, also when `group_by` was changed in between: nothing is sealed
+/// of an alert that would have gone behind a message that still waits, whatever that one was grouped by.
+struct Waiting<'a> {
+    keys: HashSet<&'a str>,
+    grouped_by: BTreeSet<Vec<GroupBy>>,
+}
+
+impl<'a> Waiting<'a> {
+    fn of(receiver: &str, all: &'a [(String, String)]) -> Self {
+        let keys: HashSet<&str> =
+            all.iter().filter(|(whom, _)| whom == receiver).map(|(_, key)| key.as_str()).collect();
+        let grouped_by = keys.iter().map(|key| named_in(key)).filter(|named| !named.is_empty()).collect();
+        Self { keys, grouped_by }
+    }
+
+    fn holds(&self, notice: &Notice) -> bool {
+        let key = |by: &Vec<GroupBy>| group_key(by, &notice.rule, &notice.project, notice.run_id);
+        self.grouped_by.iter().any(|by| self.keys.contains(key(by).as_str()))
+    }
 }
 
 /// What is recorded of one alert and in no message yet.
@@ -76,15 +129,16 @@ struct Ready {
     oldest_us: i64,
 }
 
-fn plan_group(group: &[Notification], receiver: &ReceiverDefinition, known: &Known<'_>, plan: &mut Plan) {
+fn plan_group(
+    group_key: &str,
+    group: Vec<(&Notification, Notice)>,
+    receiver: &ReceiverDefinition,
+    known: &Known<'_>,
+    plan: &mut Plan,
+) {
     let mut alerts: Vec<Told<'_>> = Vec::new();
     let mut places: HashMap<Uuid, usize> = HashMap::new();
-    for notification in group {
-        let Some(notice) = notice(notification) else {
-            tracing::error!(id = notification.notification_id, "a notification cannot be read; it is dropped");
-            plan.drop.push(notification.notification_id);
-            continue;
-        };
+    for (notification, notice) in group {
         let place = *places.entry(notification.new.alert_id).or_insert_with(|| {
             alerts.push(Told::default());
             alerts.len() - 1
@@ -107,7 +161,6 @@ fn plan_group(group: &[Notification], receiver: &ReceiverDefinition, known: &Kno
         notices.push(ready.notice);
         ids.extend(ready.ids);
     }
-    let group_key = &group[0].new.group_key;
     plan.seal.push((new_message(&receiver.name, group_key, Content::new(receiver, notices), known.now_us), ids));
 }
 

@@ -23,6 +23,8 @@ struct World {
     silenced_rules: Vec<&'static str>,
     over: HashSet<Uuid>,
     recorded: Vec<Notification>,
+    /// Group keys of messages that wait.
+    waiting: Vec<&'static str>,
     last_id: u64,
 }
 
@@ -30,7 +32,14 @@ impl World {
     fn new() -> Self {
         let webhook = json!({"webhook": {"url": "http://a"}, "group_wait_s": 5});
         let receivers = BTreeMap::from([("r".to_owned(), sample::receiver(webhook))]);
-        Self { receivers, silenced_rules: Vec::new(), over: HashSet::new(), recorded: Vec::new(), last_id: 0 }
+        Self {
+            receivers,
+            silenced_rules: Vec::new(),
+            over: HashSet::new(),
+            recorded: Vec::new(),
+            waiting: Vec::new(),
+            last_id: 0,
+        }
     }
 
     fn change(&mut self, definition: serde_json::Value) {
@@ -67,7 +76,9 @@ impl World {
 
     fn plan_at(&self, now_us: i64) -> Plan {
         let receiver = |name: &str| self.receivers.get(name);
-        plan(&self.recorded, &Known { now_us, receiver: &receiver, silences: &self.silences(), over: &self.over })
+        let waiting: Vec<_> = self.waiting.iter().map(|key| ("r".to_owned(), (*key).to_owned())).collect();
+        let (silences, over) = (&self.silences(), &self.over);
+        plan(&self.recorded, &Known { now_us, receiver: &receiver, silences, over, waiting: &waiting })
     }
 
     /// Looks once, and does to the notifications what the store would.
@@ -232,4 +243,41 @@ fn a_group_says_only_what_its_alerts_have_in_common() {
     world.record("a", &other, 0);
     let plan = world.look(9 * SECOND);
     assert_eq!(plan.seal[0].0.content["group"], json!({"run_id": other.run_id}));
+}
+
+#[test]
+fn a_change_of_group_by_puts_nothing_out_of_order() {
+    let mut world = World::new();
+    let run = "run=00000000-0000-0000-0000-000000000001";
+    let (told_before, unsaid, other) = (sample::notice("gap", 1), sample::notice("gap", 2), sample::notice("spike", 3));
+    // The firing of the first is in a message that waits, by rule; now it is by run.
+    world.waiting = vec!["rule=gap", "test 5f0c2f0e-7c0b-4f4e-9f0e-2a5b2f1d9c11"];
+    world.change(json!({"webhook": {"url": "http://a"}, "group_by": ["run"]}));
+    world.record("rule=gap", &unsaid, 0);
+    world.record("rule=spike", &other, 0);
+    world.record(run, &sample::resolved(&told_before), SECOND);
+    world.record(run, &sample::resolved(&unsaid), SECOND);
+    let plan = world.look(9 * SECOND);
+    assert_eq!(told(&plan), [vec![firing(3)]], "only of another rule");
+    assert_eq!(plan.seal[0].0.group_key, run);
+    world.waiting = vec![run];
+    assert_eq!(world.look(10 * SECOND), Plan::default(), "behind the message of the run");
+    world.waiting.clear();
+    let plan = world.look(11 * SECOND);
+    assert_eq!(told(&plan), [vec![resolved(2), resolved(1)]]);
+    assert_eq!(world.recorded.len(), 0);
+}
+
+#[test]
+fn a_firing_that_was_kept_back_before_a_change_of_group_by_is_known() {
+    let mut world = World::new();
+    let notice = sample::notice("gap", 1);
+    world.silenced_rules = vec!["gap"];
+    world.record("rule=gap", &notice, 0);
+    assert_eq!(world.look(9 * SECOND).silence, [1]);
+    world.change(json!({"webhook": {"url": "http://a"}, "group_by": ["project"]}));
+    world.silenced_rules.clear();
+    world.record("project=p", &sample::resolved(&notice), 10 * SECOND);
+    let plan = world.look(20 * SECOND);
+    assert_eq!((plan.seal.len(), plan.drop), (0, vec![1, 2]));
 }

@@ -1,5 +1,7 @@
 //! Signatures as Standard Webhooks defines them.
 
+use std::ops::RangeInclusive;
+
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
@@ -8,7 +10,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 /// What secrets begin with.
-const PREFIX: &str = "whsec_";
+pub(super) const PREFIX: &str = "whsec_";
+/// The length of what is behind it, decoded. Secrets of variables were checked by nobody before.
+const KEY_BYTES: RangeInclusive<usize> = 24..=64;
 
 /// The value of `webhook-signature`: one signature for each secret, so that a receiver that knows any of them can verify.
 ///
@@ -30,6 +34,10 @@ fn signature(secret: &str, message_id: &str, timestamp_s: i64, body: &[u8]) -> R
     // Both ways of writing base64 are about.
     let key = STANDARD.decode(encoded).or_else(|_| STANDARD_NO_PAD.decode(encoded));
     let key = key.map_err(|_| "a secret is not base64 behind whsec_")?;
+    // Anybody can sign with a key that is empty or short.
+    if !KEY_BYTES.contains(&key.len()) {
+        return Err("a secret is not the base64 of 24 to 64 bytes");
+    }
     let mut mac = Hmac::<Sha256>::new_from_slice(&key).map_err(|_| "a secret is no key")?;
     mac.update(format!("{message_id}.{timestamp_s}.").as_bytes());
     mac.update(body);
@@ -64,7 +72,10 @@ mod tests {
 
     #[test]
     fn what_is_no_secret_is_refused_and_not_repeated() {
-        for wrong in ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_!!!!", "whsec_é"] {
+        let long = format!("whsec_{}", "AAAA".repeat(22));
+        for wrong in
+            ["MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_!!!!", "whsec_é", "whsec_", "whsec_c2hvcnQ=", long.as_str()]
+        {
             let refused = signatures(&[wrong.to_owned()], ID, TIMESTAMP, BODY).unwrap_err();
             assert!(!refused.contains(wrong), "{refused}");
         }

@@ -30,7 +30,8 @@ pub(super) fn body(message: &Message, content: &Content) -> Value {
 }
 
 fn section(text: &str) -> Value {
-    json!({"type": "section", "text": {"type": "mrkdwn", "text": text}})
+    // Otherwise Slack makes links and mentions of what looks like some.
+    json!({"type": "section", "text": {"type": "mrkdwn", "text": text, "verbatim": true}})
 }
 
 /// Such as `[FIRING 2, RESOLVED 1] gap-collapse`.
@@ -129,7 +130,11 @@ mod tests {
     fn nothing_that_a_user_wrote_is_markup() {
         let mut notice = sample::notice("<!channel>", 1);
         (notice.run_name, notice.summary) = ("a & b".to_owned(), "<https://evil.example|click> <@U1>".to_owned());
-        let body = shown(vec![notice]).to_string();
+        let body = shown(vec![notice]);
+        for block in body["blocks"].as_array().unwrap() {
+            assert_eq!(block["text"]["verbatim"], true, "plain text is no link and no mention either");
+        }
+        let body = body.to_string();
         assert!(!body.contains('<') && !body.contains('>'), "{body}");
         assert!(body.contains("&lt;!channel&gt;") && body.contains("a &amp; b"), "{body}");
     }

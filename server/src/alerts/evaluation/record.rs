@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gradwatch_rules::{
-    GroupBy,
     evaluator::{ActiveRule, Change, MachineState, Phase},
     template::TemplateContext,
 };
@@ -15,7 +14,7 @@ use super::{
     lane::{Evaluated, Lane, MachineKey},
     watched::About,
 };
-use crate::alerts::Notice;
+use crate::alerts::{Notice, group_key::group_key};
 
 /// An alert that is pending or fires.
 #[derive(Clone, Debug)]
@@ -139,7 +138,7 @@ impl Lane {
             }
             self.unsaved.notifications.push(NewNotification {
                 receiver: name.clone(),
-                group_key: group_key(&receiver.definition.group_by, alert),
+                group_key: group_key(&receiver.definition.group_by, &alert.rule_name, &alert.project, alert.run_id),
                 alert_id: alert.alert_id,
                 state: alert.state,
                 content: content.clone(),
@@ -203,15 +202,4 @@ fn describe(alert: &mut Alert, rule: &ActiveRule, change: &Change, about: &About
     let annotations = rule.rule.annotations.iter();
     alert.annotations = annotations.map(|(name, text)| (name.clone(), text.render(&context))).collect();
     alert.values = serde_json::to_value(&change.values).unwrap_or(Value::Null);
-}
-
-/// Invariant (promise 8): a function of rule and run, so that what one rule says of one run is told in order.
-fn group_key(group_by: &[GroupBy], alert: &Alert) -> String {
-    let parts: BTreeSet<GroupBy> = group_by.iter().copied().collect();
-    let part = |by: GroupBy| match by {
-        GroupBy::Rule => format!("rule={}", alert.rule_name),
-        GroupBy::Project => format!("project={}", alert.project),
-        GroupBy::Run => format!("run={}", alert.run_id),
-    };
-    parts.into_iter().map(part).collect::<Vec<_>>().join(";")
 }

@@ -203,7 +203,7 @@ pub(crate) async fn enable(
     NoMembers: NoMembers,
 ) -> Answer<Json<ReceiverView>> {
     known(&state, &name)?;
-    book(&state).set_disabled(&name, None).await?;
+    book(&state).enable(&name).await?;
     tracing::info!(receiver = name, "receiver enabled");
     Ok(Json(shown(&known(&state, &name)?)?))
 }

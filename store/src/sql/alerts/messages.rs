@@ -72,7 +72,8 @@ async fn insert(tx: &mut impl Session, message: &Message) -> Result<(), StoreErr
 }
 
 /// Invariant: nobody else gets a message that is taken, and of one key only the oldest that waits is ever taken, while no
-/// other is. Whoever comes at the same time leaves out what is being taken and does not wait for it.
+/// other is. Whoever comes at the same time leaves out what is being taken and does not wait for it. What would be due in more
+/// than a day, which no message ever waits, was made by a clock that has been set back: it is due.
 pub(in crate::sql) async fn claim_messages<B: Backend>(
     backend: &B,
     receiver: &str,
@@ -83,7 +84,8 @@ pub(in crate::sql) async fn claim_messages<B: Backend>(
     let mut claim = Statement::new(
         "WITH due AS MATERIALIZED (
              SELECT sequence FROM alert_messages AS candidate
-             WHERE receiver = $1 AND state = 'waiting' AND next_attempt_at_us <= $2
+             WHERE receiver = $1 AND state = 'waiting'
+               AND (next_attempt_at_us <= $2 OR next_attempt_at_us > $2 + 86400000000)
                AND (claimed_until_us IS NULL OR claimed_until_us <= $2)
                AND NOT EXISTS (SELECT 1 FROM alert_messages AS other
                                WHERE other.receiver = candidate.receiver AND other.group_key = candidate.group_key
@@ -125,13 +127,14 @@ pub(in crate::sql) async fn record_delivery(
 ) -> Result<(), StoreError> {
     let mut update = Statement::new(
         "UPDATE alert_messages SET state = $1, attempts = $2, next_attempt_at_us = $3, ended_at_us = $4,
-                                   claimed_until_us = NULL
-         WHERE message_id = $5",
+                                   give_up_at_us = $5, claimed_until_us = NULL
+         WHERE message_id = $6",
     )
     .bind(message.state.as_str())
     .bind(message.attempts)
     .bind(message.next_attempt_at_us)
     .bind(message.ended_at_us)
+    .bind(message.give_up_at_us)
     .bind(message.message_id);
     if message.state != MessageState::Delivered {
         update.push(" AND state = 'waiting'");
@@ -184,6 +187,12 @@ pub(in crate::sql) async fn waiting(backend: &impl Backend) -> Result<(u64, Opti
     let found = backend.session(Access::Single).await?.fetch_optional(Statement::new(select)).await?;
     let Some(row) = found else { return Ok((0, None)) };
     Ok((codec::unsigned(&row, "waiting")?, row.integer("since_us")?))
+}
+
+pub(in crate::sql) async fn waiting_keys(backend: &impl Backend) -> Result<Vec<(String, String)>, StoreError> {
+    let select = "SELECT DISTINCT receiver, group_key FROM alert_messages WHERE state = 'waiting'";
+    let rows = backend.session(Access::Single).await?.fetch_all(Statement::new(select)).await?;
+    rows.iter().map(|row| Ok((codec::string(row, "receiver")?, codec::string(row, "group_key")?))).collect()
 }
 
 pub(in crate::sql) async fn messages(

@@ -1,5 +1,7 @@
 //! What is to be told and is in no message yet.
 
+use uuid::Uuid;
+
 use super::begin;
 use crate::{
     backend::{Access, Backend, Bulk, Columns, Session, Statement, Values},
@@ -32,19 +34,25 @@ fn notification(row: &impl Columns) -> Result<Notification, StoreError> {
     })
 }
 
-/// Keys of which everything is silenced come last, so that however much is kept back, the rest is told.
+/// Alerts of which everything is silenced come last, and the first of each key before the second of any: however much is
+/// kept back of one, the rest is told. What is silenced of an alert comes with what is not, and of a key the older first, so
+/// that an end is never seen without its beginning.
 pub(in crate::sql) async fn notifications(
     backend: &impl Backend,
     limit: usize,
 ) -> Result<Vec<Notification>, StoreError> {
     let select = Statement::new(
-        "WITH loud AS (SELECT DISTINCT receiver, group_key FROM alert_notifications WHERE NOT silenced)
-         SELECT new.* FROM alert_notifications AS new
-             LEFT JOIN loud ON loud.receiver = new.receiver AND loud.group_key = new.group_key
-         WHERE NOT EXISTS (SELECT 1 FROM alert_messages AS earlier
-                           WHERE earlier.receiver = new.receiver AND earlier.group_key = new.group_key
-                             AND earlier.state = 'waiting')
-         ORDER BY loud.receiver IS NULL, new.receiver, new.group_key, new.notification_id LIMIT $1",
+        "WITH loud AS (SELECT DISTINCT receiver, alert_id FROM alert_notifications WHERE NOT silenced),
+              placed AS (
+                  SELECT new.*, loud.receiver IS NULL AS is_quiet,
+                         ROW_NUMBER() OVER (PARTITION BY new.receiver, new.group_key, loud.receiver IS NULL
+                                            ORDER BY new.notification_id) AS place
+                  FROM alert_notifications AS new
+                      LEFT JOIN loud ON loud.receiver = new.receiver AND loud.alert_id = new.alert_id
+                  WHERE NOT EXISTS (SELECT 1 FROM alert_messages AS earlier
+                                    WHERE earlier.receiver = new.receiver AND earlier.group_key = new.group_key
+                                      AND earlier.state = 'waiting'))
+         SELECT * FROM placed ORDER BY is_quiet, place, notification_id LIMIT $1",
     );
     let select = select.bind(codec::size_i64(limit));
     let rows = backend.session(Access::Single).await?.fetch_all(select).await?;
@@ -52,6 +60,12 @@ pub(in crate::sql) async fn notifications(
     let place = |it: &Notification| (it.new.receiver.clone(), it.new.group_key.clone(), it.notification_id);
     found.sort_by_cached_key(place);
     Ok(found)
+}
+
+pub(in crate::sql) async fn untold_alerts(backend: &impl Backend, receiver: &str) -> Result<Vec<Uuid>, StoreError> {
+    let select = Statement::new("SELECT DISTINCT alert_id FROM alert_notifications WHERE receiver = $1").bind(receiver);
+    let rows = backend.session(Access::Single).await?.fetch_all(select).await?;
+    rows.iter().map(|row| codec::uuid(row, "alert_id")).collect()
 }
 
 pub(in crate::sql) async fn silence_notifications(

@@ -17,7 +17,7 @@ const DELETIONS: [&str; 4] = [
      (SELECT delivery_id FROM alert_deliveries JOIN alert_messages USING (message_id)
       WHERE state <> 'waiting' AND ended_at_us < $1 LIMIT $2)",
     "DELETE FROM alert_messages WHERE sequence IN
-     (SELECT sequence FROM alert_messages WHERE state <> 'waiting' AND ended_at_us < $1 LIMIT $2)",
+     (SELECT sequence FROM alert_messages WHERE state <> 'waiting' AND ended_at_us < $1 LIMIT $2) AND state <> 'waiting'",
     "DELETE FROM alert_silences WHERE silence_id IN
      (SELECT silence_id FROM alert_silences WHERE ends_at_us < $1 LIMIT $2)",
 ];
