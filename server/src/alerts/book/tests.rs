@@ -125,17 +125,6 @@ async fn secrets_stay_that_are_written_back_as_they_are_shown() {
 }
 
 #[tokio::test]
-async fn there_are_only_so_many_receivers() {
-    let desk = Desk::new(None).await;
-    for number in 0..MAX_RECEIVERS {
-        desk.book.put_receiver(receiver(&format!("r{number}"), &[SECRET]), true).await.unwrap();
-    }
-    let more = desk.book.put_receiver(receiver("more", &[SECRET]), true).await;
-    assert!(matches!(more, Err(BookError::Conflict(_))), "{more:?}");
-    desk.book.put_receiver(receiver("r0", &[OTHER_SECRET]), false).await.unwrap();
-}
-
-#[tokio::test]
 async fn a_receiver_is_disabled_until_it_is_enabled_or_changed() {
     let desk = Desk::new(None).await;
     let is_disabled = || desk.book.current().receivers["ops"].stored.disabled.is_some();

@@ -35,9 +35,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_SHARE: u32 = 20;
 /// How long to wait for a store that does not answer.
 const STORE_RETRY: Duration = Duration::from_secs(1);
-/// The most that is looked at together. Each group has its share, and what is silenced comes last, so that it hides nothing
-/// else.
-const MAX_NOTIFICATIONS: usize = 10_000;
+/// The most that is looked at together: at their longest these take 260 MB. Each group has its share, and what is silenced
+/// comes last, so that it hides nothing else.
+const MAX_NOTIFICATIONS: usize = 1_000;
 /// How long attempts that are under way may take when the server shuts down. What is cut off is sent again.
 const LAST_ATTEMPTS: Duration = Duration::from_secs(2);
 
