@@ -20,7 +20,7 @@ pub enum RestError {
         cause: String,
     },
     /// The server refused.
-    #[error("{what}: {status}: {body}")]
+    #[error("{what}: {status}: {}", detail(body))]
     Status {
         /// What was asked for.
         what: String,
@@ -42,5 +42,27 @@ pub enum RestError {
 impl RestError {
     pub(crate) fn argument(field: &'static str, problem: &str) -> Self {
         Self::Argument { field, problem: problem.to_owned() }
+    }
+}
+
+/// What a problem document says to a person; anything else whole.
+fn detail(body: &str) -> String {
+    let problem: Option<serde_json::Value> = serde_json::from_str(body).ok();
+    let detail = problem.as_ref().and_then(|problem| problem["detail"].as_str());
+    detail.unwrap_or(body).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_the_problem_document_says() {
+        let text = |body: &str| RestError::Status { what: "GET /x".into(), status: 400, body: body.into() }.to_string();
+        assert_eq!(
+            text(r#"{"status": 400, "detail": "limit: must be a number"}"#),
+            "GET /x: 400: limit: must be a number"
+        );
+        assert_eq!(text("no JSON"), "GET /x: 400: no JSON");
     }
 }

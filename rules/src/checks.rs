@@ -23,6 +23,8 @@ const MAX_GLOB_BYTES: usize = 256;
 pub(crate) const MAX_ENTRIES: usize = 32;
 /// Steps are below 2^53.
 const MAX_STEPS: u64 = 1 << 53;
+/// Names that no rule has: over REST they are calls beside the rules, such as `alerts/rules/check`.
+const RESERVED_NAMES: [&str; 2] = ["check", "reload"];
 /// Labels that every alert has of its own.
 const OWN_LABELS: [&str; 6] = ["alertname", "rule", "project", "run", "group", "severity"];
 
@@ -115,6 +117,9 @@ fn text_of<'d>(definition: &'d RuleDefinition, path: &[Step]) -> Option<&'d str>
 pub(crate) fn compile(definition: RuleDefinition) -> Result<CompiledRule, Vec<Finding>> {
     let mut findings = Findings::default();
     findings.name(&["name"], &definition.name);
+    if RESERVED_NAMES.contains(&definition.name.as_str()) {
+        findings.add(&["name"], format!("no rule may be called `{}`: REST has a call of that name", definition.name));
+    }
     let condition = Condition::read(&definition.when).map_err(|fault| findings.add_fault(&["when"], fault)).ok();
     let groups = select(&definition, condition.as_ref(), &mut findings);
     if let Some(condition) = &condition {

@@ -146,7 +146,7 @@ fn program(name: &str, arguments: &[String]) -> Result<()> {
     run(Command::new(target()?.join("release").join(name)).args(arguments))
 }
 
-/// Where everything is built: this program lies in target/<profile>.
+/// Where everything is built: this program lies in target/debug or target/release.
 fn target() -> Result<PathBuf> {
     let here = env::current_exe().context("a program has a path")?;
     Ok(here.ancestors().nth(2).context("target/<profile>")?.to_owned())

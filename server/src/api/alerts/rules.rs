@@ -23,9 +23,6 @@ use crate::{
     state::AppState,
 };
 
-/// Names that are paths of their own beside `alerts/rules/{name}`.
-const RESERVED_NAMES: [&str; 2] = ["check", "reload"];
-
 /// A rule as it is written; docs/alerts.md has the language.
 #[derive(Debug, ToSchema)]
 #[schema(example = json!({"name": "edge-collapse", "select": {"project": "vision"}, "when": "mean(edge.ratio, 50) < 1.2 and scalar.loss > 2",
@@ -136,9 +133,6 @@ pub(crate) async fn create(
 ) -> Answer<(StatusCode, Json<RuleView>)> {
     let definition: RuleDefinition = body::definition(members).map_err(|problem| Error::problems(vec![problem]))?;
     require_own(&caller, &definition)?;
-    if RESERVED_NAMES.contains(&definition.name.as_str()) {
-        return Err(Error::invalid("name", format!("must not be one of {}", RESERVED_NAMES.join(", "))).into());
-    }
     let rule = book(&state).put_rule(definition, true, caller.project()).await?;
     tracing::info!(rule = rule.name, project = rule.project, "rule created");
     Ok((StatusCode::CREATED, Json(view(&state, &caller, &rule.name).await?)))
