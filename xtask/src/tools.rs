@@ -17,6 +17,13 @@ use crate::{
 const STANDARD_WEBHOOKS: &str = "standardwebhooks==1.1.0";
 /// Debian's Alertmanager.
 const ALERTMANAGER: &str = "prometheus-alertmanager";
+/// Makes virtual environments possible.
+const INSTALL_VENV: &str = "
+set -e
+export DEBIAN_FRONTEND=noninteractive
+apt-get update --quiet || echo 'going on with the package lists as they are' >&2
+apt-get install --yes --quiet --no-install-recommends python3-venv
+";
 /// Without these Debian's program does not start.
 const TEMPLATES: [&str; 2] =
     ["usr/share/prometheus/alertmanager/default.tmpl", "usr/share/prometheus/alertmanager/email.tmpl"];
@@ -34,11 +41,13 @@ fn standard_webhooks(folder: &Path) -> Result<()> {
     if succeeds(Command::new(&python).args(["-c", "import standardwebhooks"])) {
         return Ok(());
     }
-    ensure!(
-        succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"])),
-        "tests verify signatures with PyPI's {STANDARD_WEBHOOKS}; installing it takes python3 with its module venv \
-         (Debian: python3-venv)"
-    );
+    let has_venv = || succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]));
+    if !has_venv() {
+        let missing =
+            format!("tests verify signatures with PyPI's {STANDARD_WEBHOOKS}, which takes Debian's python3-venv");
+        eprintln!("{missing}: installing it with apt-get");
+        run(as_root().context(missing)?.args(["-c", INSTALL_VENV]))?;
+    }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
     run(Command::new(&python).args([
         "-m",
@@ -62,8 +71,12 @@ fn alertmanager(folder: &Path) -> Result<()> {
              it as /{program}"
         );
         fs::create_dir_all(folder)?;
-        run(Command::new("apt-get").args(["download", "--quiet", ALERTMANAGER]).current_dir(folder))
-            .with_context(|| format!("cannot fetch {ALERTMANAGER}; `apt-get update` may help"))?;
+        let download = || run(Command::new("apt-get").args(["download", "--quiet", ALERTMANAGER]).current_dir(folder));
+        if download().is_err() {
+            // A new machine has no package lists, and old ones name packages that are gone.
+            run(as_root()?.args(["-c", "apt-get update --quiet"]))?;
+            download()?;
+        }
         run(Command::new("dpkg").arg("-x").arg(package(folder)?).arg(folder))?;
         ensure!(is_there(folder, &program), "Debian's {ALERTMANAGER} holds no {program}");
     }
