@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gradwatch_tests::{AlertCall, Backend, Fault, PATIENCE, Place, Planned, any_port, command, on_both_backends};
+use gradwatch_tests::{AlertCall, Backend, Fault, PATIENCE, Place, Planned, Rest, any_port, command, on_both_backends};
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
 
 on_both_backends!(
     an_attempt_is_recorded_once_whatever_the_store_answers,
+    what_is_sent_again_by_hand_while_its_attempt_ends_is_sent,
     a_message_is_sealed_once_whatever_the_store_answers,
     what_was_sent_and_not_recorded_is_sent_again_with_the_same_id,
 );
@@ -38,6 +40,22 @@ async fn an_attempt_is_recorded_once_whatever_the_store_answers(backend: Backend
     let attempts = world.deliveries().await;
     let distinct: BTreeSet<_> = attempts.iter().map(|it| (it.message_id, it.attempt)).collect();
     assert_eq!((attempts.len(), distinct.len(), mock.received().len()), (3, 3, 3), "{attempts:#?}");
+    world.stop().await;
+}
+
+/// The store answers late that it has recorded the attempt: meanwhile the message is delivered, and sent again by hand.
+async fn what_is_sent_again_by_hand_while_its_attempt_ends_is_sent(backend: Backend) {
+    let mock = Mock::taking().await;
+    let world = World::start(backend, &[("r", json!({"webhook": {"url": mock.url()}}))]).await;
+    world.store.plan_alerts(AlertCall::Record, faults(&[Fault::Behind]));
+    world.record(vec![firing("r", "gap", 1)]).await;
+    world.delivered(1).await;
+    let message_id = world.messages().await[0].message_id;
+    let path = format!("/api/v1/alerts/messages/{message_id}/redeliver");
+    let (status, body) = Rest::new(&world.url()).call(Method::POST, &path, "{}").await;
+    assert!(status.is_success(), "{status}: {body}");
+    world.until("a second attempt", |deliveries, _| deliveries.len() == 2).await;
+    assert_eq!(mock.received().len(), 2);
     world.stop().await;
 }
 

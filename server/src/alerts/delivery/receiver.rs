@@ -55,6 +55,9 @@ pub(super) struct ReceiverTask {
     /// Messages of `attempts`. Invariant: none is sent twice at a time, also when its claim has run out because the
     /// store does not take what became of it.
     in_flight: HashSet<Uuid>,
+    /// Messages that were taken again while an attempt of theirs was ending: sent by hand again meanwhile, or because their
+    /// claim had run out.
+    again: Vec<Uuid>,
     /// When messages that failed are due, microseconds since the Unix epoch.
     retries_us: BTreeSet<i64>,
     /// The version of the receiver that the pause is of.
@@ -90,6 +93,7 @@ impl ReceiverTask {
             limiter: None,
             attempts: JoinSet::new(),
             in_flight: HashSet::new(),
+            again: Vec::new(),
             retries_us: BTreeSet::new(),
             updated_at_us: 0,
             paused_until: None,
@@ -187,10 +191,18 @@ impl ReceiverTask {
             let now_us = clock::now_us();
             let until = CLAIM + Duration::from_secs(receiver.definition.timeout_s.into());
             let until_us = now_us + i64::try_from(until.as_micros()).unwrap_or(i64::MAX / 2);
-            let claimed = self.dispatcher.store.claim_messages(&self.name, now_us, until_us, 1).await?;
-            let Some(message) = claimed.into_iter().next() else { break };
+            let message = match self.taken_again().await? {
+                Some(message) => message,
+                None => {
+                    let claimed = self.dispatcher.store.claim_messages(&self.name, now_us, until_us, 1).await?;
+                    let Some(message) = claimed.into_iter().next() else { break };
+                    message
+                }
+            };
             if !self.in_flight.insert(message.message_id) {
-                break;
+                // It is ours, and nobody else's until its claim runs out: what it waits for is the end of that attempt.
+                self.again.push(message.message_id);
+                continue;
             }
             self.wait_for_turn(receiver.definition.max_per_minute).await;
             // Invariant: a message goes to what the receiver is when it is sent. To one that was disabled meanwhile it does
@@ -203,6 +215,19 @@ impl ReceiverTask {
             self.attempts.spawn(async move { (message.message_id, attempt(&dispatcher, &receiver, message).await) });
         }
         Ok(())
+    }
+
+    /// A message that was taken while an attempt of its was ending, once that has ended: if it is to be sent still.
+    async fn taken_again(&mut self) -> Result<Option<Message>, StoreError> {
+        while let Some(place) = self.again.iter().position(|message_id| !self.in_flight.contains(message_id)) {
+            let message = self.dispatcher.store.message(self.again[place]).await?;
+            self.again.swap_remove(place);
+            let message = message.filter(|message| message.state == MessageState::Waiting);
+            if message.as_ref().is_some_and(|message| message.next_attempt_at_us <= clock::now_us()) {
+                return Ok(message);
+            }
+        }
+        Ok(None)
     }
 
     /// The receiver as it is now, unless it is disabled or gone.
