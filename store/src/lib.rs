@@ -1,6 +1,7 @@
 //! What gradwatch keeps: runs, segments, steps, readings, rollups, events and the marks that make an acknowledgement
 //! true. [`Store`] speaks domain types; this is the only crate of the workspace that knows SQL.
 
+mod alert_store;
 mod backend;
 mod bulk_columns;
 mod codec;
@@ -17,6 +18,7 @@ mod store;
 
 use std::{path::Path, sync::Arc};
 
+pub use alert_store::AlertStore;
 pub use error::StoreError;
 pub use model::{
     Alert, AlertCommit, AlertCursor, AlertLane, AlertMoment, AlertReceiver, AlertRule, AlertSource, AlertState,

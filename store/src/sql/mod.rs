@@ -24,21 +24,19 @@ mod tokens;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
 use crate::{
     backend::Backend,
     error::StoreError,
     lineage::SegmentRange,
     model::{
-        Alert, AlertCommit, AlertCursor, AlertReceiver, AlertRule, Analysis, AnalysisCommit, AnalysisState, Delivery,
-        Event, FollowerSnapshot, LayerReadingAt, Message, NewAnalysis, Notification, OpenAttempt, OpenedAttempt,
-        OwnedRun, PredictionRow, Reading, Run, RunCommit, RunId, Segment, ShardMark, Silence, SketchBlock,
+        Analysis, AnalysisCommit, AnalysisState, Event, FollowerSnapshot, LayerReadingAt, NewAnalysis, OpenAttempt,
+        OpenedAttempt, OwnedRun, PredictionRow, Reading, Run, RunCommit, RunId, Segment, ShardMark, SketchBlock,
         SketchBlockInfo, SketchExtent, SketchStream, SnapshotKey, StepRow, Token, TokenHash, TokenId,
     },
     query::{
-        AlertCount, AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page,
-        ReadingQuery, RollupPoint, RunQuery, SeriesMetric, SeriesPoint, SeriesQuery, StepQuery, ValuesQuery, ValuesRow,
+        EventQuery, LayerReadingQuery, Overview, Page, ReadingQuery, RollupPoint, RunQuery, SeriesMetric, SeriesPoint,
+        SeriesQuery, StepQuery,
     },
     store::{Durability, Store},
 };
@@ -217,145 +215,6 @@ impl<B: Backend> Store for B {
 
     async fn purge_analysis(&self, run_id: RunId, name: &str, max_rows: usize) -> Result<bool, StoreError> {
         analyses::purge_analysis(self, run_id, name, max_rows).await
-    }
-
-    async fn values(&self, query: &ValuesQuery) -> Result<Vec<ValuesRow>, StoreError> {
-        alerts::values::values(self, query).await
-    }
-
-    async fn alert_rules(&self) -> Result<Vec<AlertRule>, StoreError> {
-        alerts::rules::alert_rules(self).await
-    }
-
-    async fn put_alert_rule(&self, rule: &AlertRule) -> Result<(), StoreError> {
-        alerts::rules::put_alert_rule(self, rule).await
-    }
-
-    async fn delete_alert_rule(&self, rule_id: Uuid) -> Result<bool, StoreError> {
-        alerts::rules::delete_alert_rule(self, rule_id).await
-    }
-
-    async fn alert_receivers(&self) -> Result<Vec<AlertReceiver>, StoreError> {
-        alerts::receivers::alert_receivers(self).await
-    }
-
-    async fn put_alert_receiver(&self, receiver: &AlertReceiver) -> Result<(), StoreError> {
-        alerts::receivers::put_alert_receiver(self, receiver).await
-    }
-
-    async fn delete_alert_receiver(&self, name: &str, now_us: i64) -> Result<bool, StoreError> {
-        alerts::receivers::delete_alert_receiver(self, name, now_us).await
-    }
-
-    async fn replace_alert_file(
-        &self,
-        rules: &[AlertRule],
-        receivers: &[AlertReceiver],
-        now_us: i64,
-    ) -> Result<(), StoreError> {
-        alerts::rules::replace_alert_file(self, rules, receivers, now_us).await
-    }
-
-    async fn alert_cursors(&self, run_id: RunId) -> Result<Vec<AlertCursor>, StoreError> {
-        alerts::cursors::alert_cursors(self, run_id).await
-    }
-
-    async fn open_alerts(&self, run_id: RunId) -> Result<Vec<Alert>, StoreError> {
-        alerts::alert::open_alerts(self, run_id).await
-    }
-
-    async fn runs_to_evaluate(&self, since_us: i64) -> Result<Vec<RunId>, StoreError> {
-        alerts::cursors::runs_to_evaluate(self, since_us).await
-    }
-
-    async fn commit_alerts(&self, commits: &[AlertCommit]) -> Result<Vec<bool>, StoreError> {
-        alerts::commit::commit_alerts(self, commits).await
-    }
-
-    async fn alerts(&self, query: &AlertQuery) -> Result<Page<Alert>, StoreError> {
-        alerts::alert::alerts(self, query).await
-    }
-
-    async fn alert_counts(&self, project: Option<&str>) -> Result<Vec<AlertCount>, StoreError> {
-        alerts::alert::alert_counts(self, project).await
-    }
-
-    async fn alert(&self, alert_id: Uuid) -> Result<Option<Alert>, StoreError> {
-        alerts::alert::find(self, alert_id).await
-    }
-
-    async fn notifications(&self, limit: usize) -> Result<Vec<Notification>, StoreError> {
-        alerts::notifications::notifications(self, limit).await
-    }
-
-    async fn untold_alerts(&self, receiver: &str) -> Result<Vec<Uuid>, StoreError> {
-        alerts::notifications::untold_alerts(self, receiver).await
-    }
-
-    async fn waiting_keys(&self) -> Result<Vec<(String, String)>, StoreError> {
-        alerts::messages::waiting_keys(self).await
-    }
-
-    async fn silence_notifications(&self, ids: &[u64], silenced: bool) -> Result<(), StoreError> {
-        alerts::notifications::silence_notifications(self, ids, silenced).await
-    }
-
-    async fn seal_message(&self, message: Option<&Message>, notification_ids: &[u64]) -> Result<bool, StoreError> {
-        alerts::messages::seal_message(self, message, notification_ids).await
-    }
-
-    async fn claim_messages(
-        &self,
-        receiver: &str,
-        now_us: i64,
-        until_us: i64,
-        limit: usize,
-    ) -> Result<Vec<Message>, StoreError> {
-        alerts::messages::claim_messages(self, receiver, now_us, until_us, limit).await
-    }
-
-    async fn release_messages(&self) -> Result<(), StoreError> {
-        alerts::messages::release_messages(self).await
-    }
-
-    async fn record_delivery(&self, delivery: &Delivery, message: &Message) -> Result<(), StoreError> {
-        alerts::messages::record_delivery(self, delivery, message).await
-    }
-
-    async fn redeliver(&self, message_id: Uuid, now_us: i64, give_up_at_us: i64) -> Result<bool, StoreError> {
-        alerts::messages::redeliver(self, message_id, now_us, give_up_at_us).await
-    }
-
-    async fn set_receiver_disabled(&self, name: &str, disabled: Option<(i64, String)>) -> Result<bool, StoreError> {
-        alerts::receivers::set_receiver_disabled(self, name, disabled.as_ref()).await
-    }
-
-    async fn waiting_messages(&self) -> Result<(u64, Option<i64>), StoreError> {
-        alerts::messages::waiting(self).await
-    }
-
-    async fn messages(&self, query: &MessageQuery) -> Result<Page<Message>, StoreError> {
-        alerts::messages::messages(self, query).await
-    }
-
-    async fn message(&self, message_id: Uuid) -> Result<Option<Message>, StoreError> {
-        alerts::messages::find(self, message_id).await
-    }
-
-    async fn deliveries(&self, query: &DeliveryQuery) -> Result<Page<Delivery>, StoreError> {
-        alerts::messages::deliveries(self, query).await
-    }
-
-    async fn silences(&self, ending_after_us: i64) -> Result<Vec<Silence>, StoreError> {
-        alerts::silences::silences(self, ending_after_us).await
-    }
-
-    async fn put_silence(&self, silence: &Silence) -> Result<(), StoreError> {
-        alerts::silences::put_silence(self, silence).await
-    }
-
-    async fn purge_alerts(&self, before_us: i64, max_rows: usize) -> Result<bool, StoreError> {
-        alerts::purge::purge_alerts(self, before_us, max_rows).await
     }
 
     async fn create_token(&self, token: &Token, hash: &TokenHash) -> Result<(), StoreError> {

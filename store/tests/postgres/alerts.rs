@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gradwatch_store::{AlertCommit, AlertCursor, AlertLane, Store, postgres::PostgresStore};
+use gradwatch_store::{AlertCommit, AlertCursor, AlertLane, AlertStore, Store, postgres::PostgresStore};
 use gradwatch_test_postgres::TestDatabase;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gradwatch_store::{Message, MessageState, Store};
+use gradwatch_store::{AlertStore, Message, MessageState};
 use gradwatch_tests::{AlertCall, Backend, Rest, on_both_backends};
 use http::Method;
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use gradwatch_store::{MessageState, NewNotification, Silence, Store};
+use gradwatch_store::{AlertStore, MessageState, NewNotification, Silence};
 use gradwatch_tests::{Backend, on_both_backends};
 use serde_json::{Value, json};
 use uuid::Uuid;

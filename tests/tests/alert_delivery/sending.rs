@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gradwatch_store::{Delivery, Message, MessageState, Store};
+use gradwatch_store::{AlertStore, Delivery, Message, MessageState};
 use gradwatch_tests::{Backend, on_both_backends};
 use serde_json::{Value, json};
 use tokio::sync::watch;
