@@ -1,6 +1,7 @@
 //! A store that breaks when it is told to: before a call, behind it, in the middle of a transaction, or for one run.
 
 mod alerts;
+mod series;
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -21,6 +22,7 @@ use gradwatch_store::{
 };
 use tokio::sync::{Semaphore, watch};
 
+use self::series::SeriesGate;
 use crate::faults::{AlertCall, Fault, Gate, Planned, broken, lock};
 
 /// A store around another. What it holds is safe: only answers are lost.
@@ -40,8 +42,7 @@ pub struct FaultyStore {
     violations: Mutex<Vec<String>>,
     healed: AtomicBool,
     durability_calls: AtomicUsize,
-    /// Calls of `series` and `values` that may begin, where they are held.
-    series_let_through: Mutex<Option<Arc<Semaphore>>>,
+    series: SeriesGate,
     /// Open unless payloads of snapshots are held back.
     payloads: watch::Sender<bool>,
     payloads_held: AtomicUsize,
@@ -64,7 +65,7 @@ impl FaultyStore {
             violations: Mutex::default(),
             healed: AtomicBool::new(false),
             durability_calls: AtomicUsize::new(0),
-            series_let_through: Mutex::default(),
+            series: SeriesGate::default(),
             payloads: watch::Sender::new(true),
             payloads_held: AtomicUsize::new(0),
         }
@@ -165,25 +166,6 @@ impl FaultyStore {
     /// Takes commits of all runs again.
     pub fn make_available(&self) {
         lock(&self.unavailable).clear();
-    }
-
-    /// Holds all calls of `series` and `values` from now on.
-    pub fn hold_series(&self) {
-        *lock(&self.series_let_through) = Some(Arc::new(Semaphore::new(0)));
-    }
-
-    /// Lets so many held calls through.
-    pub fn let_series_through(&self, calls: usize) {
-        if let Some(held) = &*lock(&self.series_let_through) {
-            held.add_permits(calls);
-        }
-    }
-
-    async fn series_held(&self) {
-        let held = lock(&self.series_let_through).clone();
-        if let Some(held) = held {
-            held.acquire().await.expect("nobody closes it").forget();
-        }
     }
 
     fn is_poisonous(&self, run: &RunCommit) -> bool {
@@ -375,7 +357,7 @@ impl Store for FaultyStore {
     }
 
     async fn series(&self, query: &SeriesQuery) -> Result<Vec<SeriesPoint>, StoreError> {
-        self.series_held().await;
+        self.series.pass().await;
         self.inner.series(query).await
     }
 

@@ -13,7 +13,7 @@ use crate::faults::{AlertCall, lock};
 #[async_trait]
 impl AlertStore for FaultyStore {
     async fn values(&self, query: &ValuesQuery) -> Result<Vec<ValuesRow>, StoreError> {
-        self.series_held().await;
+        self.series.pass().await;
         self.inner.values(query).await
     }
 

@@ -116,26 +116,11 @@ async fn a_server_that_shuts_down_ends_them() {
     let url = format!("http://{}", held.server.address());
     let mut by_lines = Asking::new(&url);
     by_lines.next().await.expect("a line");
+    held.store.series_waiting(1).await;
     let rest = Rest::new(&url);
-    let whole = tokio::spawn(async move {
-        loop {
-            let problem = rest.problem(Method::POST, BACKTEST, &body().to_string()).await;
-            if problem["code"] != "resource_exhausted" {
-                return problem;
-            }
-        }
-    });
-    // It has begun when there is no room for another.
-    let full = async {
-        loop {
-            let mut probe = Asking::new(&url);
-            if probe.next().await.is_none() {
-                return;
-            }
-            probe.call.abort();
-        }
-    };
-    timeout(PATIENCE, full).await.expect("both go on");
+    let whole = tokio::spawn(async move { rest.problem(Method::POST, BACKTEST, &body().to_string()).await });
+    // What reads has begun: the server does not meet a call that it has yet to accept.
+    held.store.series_waiting(2).await;
     assert_eq!(held.server.shutdown().await, Drained::Completely);
     let last = by_lines.last().await;
     assert_eq!((&last["type"], &last["problem"]["status"]), (&json!("failed"), &json!(503)), "{last}");
