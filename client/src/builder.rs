@@ -1,12 +1,12 @@
 //! Describing a run. Nothing is checked before [`RunBuilder::open`].
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use gradwatch_proto::v1;
 use gradwatch_spectral::encoding::Encoding;
 use gradwatch_spectral::sketch::{DEFAULT_DIM, Sketcher};
-use tonic::transport::Endpoint;
 use uuid::Uuid;
 
 use crate::credentials::{Authorization, Token, endpoint};
@@ -17,6 +17,8 @@ use crate::layer::{Layer, check_layers};
 use crate::repeatable::{Continuation, RepeatableAttempt};
 use crate::run::Run;
 use crate::spec::{Kind, Spec};
+use crate::spool::{RunSpool, Spool};
+use crate::uploader::Connection;
 use crate::validate::{check_name, text_problem};
 
 /// Memory for frames unless another amount is given.
@@ -27,7 +29,7 @@ pub const DEFAULT_CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Keeps deadlines inside what a clock can say.
-const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// As many as a server takes.
 const MAX_SHARDS: u32 = 1_024;
 
@@ -47,8 +49,11 @@ pub struct RunBuilder {
     shard: u32,
     shard_count: u32,
     resume_from: Option<(Uuid, u64)>,
+    resume_newest: Option<u64>,
     repeatable: Option<RepeatableAttempt>,
     unrelated: bool,
+    spool: Option<Spool>,
+    offline: bool,
     groups: Vec<(String, Vec<(String, u64)>)>,
     layers: Vec<(String, Layer)>,
     kinds: Vec<Kind>,
@@ -68,23 +73,26 @@ pub(crate) struct Plan {
     pub(crate) spec: Spec,
     pub(crate) sketcher: Sketcher,
     pub(crate) launch: Launch,
-    pub(crate) resumes: Option<(Uuid, u64)>,
+    pub(crate) resumes: Option<v1::Resumes>,
     pub(crate) first_seq: u64,
     pub(crate) unrelated: bool,
     pub(crate) close_timeout: Duration,
+    /// The request that opens an attempt, but for the attempt and its spec.
+    pub(crate) request: v1::OpenRunRequest,
+    pub(crate) spool_dir: Option<PathBuf>,
+    pub(crate) offline: bool,
 }
 
 /// What the uploader works by.
-#[derive(Debug)]
 pub(crate) struct Delivery {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) authorization: Authorization,
-    /// The request that opens an attempt, but for the attempt.
-    pub(crate) request: v1::OpenRunRequest,
+    pub(crate) connection: Connection,
     pub(crate) buffer_bytes: usize,
-    pub(crate) stall_timeout: Duration,
     /// Where the first attempt goes on, when it is one that another process began.
     pub(crate) continues: Option<Continuation>,
+    /// Where frames are kept on disk.
+    pub(crate) spool: Option<RunSpool>,
+    /// The server is never talked to.
+    pub(crate) offline: bool,
 }
 
 impl RunBuilder {
@@ -102,8 +110,11 @@ impl RunBuilder {
             shard: 0,
             shard_count: 1,
             resume_from: None,
+            resume_newest: None,
             repeatable: None,
             unrelated: false,
+            spool: None,
+            offline: false,
             groups: Vec::new(),
             layers: Vec::new(),
             kinds: vec![Kind::Update],
@@ -181,6 +192,14 @@ impl RunBuilder {
         self
     }
 
+    /// This launch continues the newest attempt that the server has of the run when this one is first opened, and the last
+    /// step of it that still stands is `step`. A run that the server does not have is begun. What waits of it in a spool
+    /// is to be delivered before: the server would not know of it.
+    pub fn resume_newest(mut self, step: u64) -> Self {
+        self.resume_newest = Some(step);
+        self
+    }
+
     /// This launch begins, or goes on with, an attempt whose frames can be made again.
     pub fn repeatable_attempt(mut self, attempt: RepeatableAttempt) -> Self {
         self.repeatable = Some(attempt);
@@ -190,6 +209,20 @@ impl RunBuilder {
     /// This launch resumes nothing and may all the same join a run that has attempts: it replaces their line.
     pub fn unrelated(mut self) -> Self {
         self.unrelated = true;
+        self
+    }
+
+    /// Keeps on disk what the server has not acknowledged, so that it outlives this process. Default: no spool, and frames
+    /// are in memory only.
+    pub fn spool(mut self, spool: Spool) -> Self {
+        self.spool = Some(spool);
+        self
+    }
+
+    /// Never talks to the server: everything goes to the [`RunBuilder::spool`] and waits there for
+    /// [`SpooledAttempt::deliver`](crate::spool::SpooledAttempt::deliver).
+    pub fn offline(mut self) -> Self {
+        self.offline = true;
         self
     }
 
@@ -254,7 +287,8 @@ impl RunBuilder {
         self
     }
 
-    /// How long [`Run::close`] waits for the server.
+    /// How long [`Run::close`] waits for the server. For one that is away it waits for 5 s at most when all that is left is in
+    /// a spool.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
         self
@@ -315,13 +349,22 @@ impl RunBuilder {
             (None, None) => Launch::new(),
         };
         let launch = self.repeatable.as_ref().map_or(launch, |it| launch.with_attempt(it.attempt_id));
-        if self.unrelated && self.resume_from.is_some() {
-            return Err(OpenError::argument("unrelated", "contradicts resume_from"));
+        if self.resume_from.is_some() && self.resume_newest.is_some() {
+            return Err(OpenError::argument("resume_newest", "contradicts resume_from"));
+        }
+        let (resume, resumes) = match (self.resume_from, self.resume_newest) {
+            (Some((attempt_id, step)), _) => {
+                ("resume_from", Some(v1::Resumes { attempt_id: attempt_id.to_string(), step }))
+            }
+            (None, newest) => ("resume_newest", newest.map(|step| v1::Resumes { attempt_id: String::new(), step })),
+        };
+        if self.unrelated && resumes.is_some() {
+            return Err(OpenError::argument("unrelated", format!("contradicts {resume}")));
         }
         let repeatable = self.repeatable;
         if let Some(attempt) = &repeatable {
-            if self.resume_from.is_some() {
-                return Err(OpenError::argument("repeatable_attempt", "contradicts resume_from"));
+            if resumes.is_some() {
+                return Err(OpenError::argument("repeatable_attempt", format!("contradicts {resume}")));
             }
             if self.launch.is_some() {
                 return Err(OpenError::argument(
@@ -331,10 +374,10 @@ impl RunBuilder {
             }
             attempt.check()?;
         }
-        if let Some((_, step)) = self.resume_from
+        if let Some(v1::Resumes { step, .. }) = resumes
             && step > crate::validate::MAX_STEP
         {
-            return Err(OpenError::argument("resume_from", format!("step {step} is not below 2^53")));
+            return Err(OpenError::argument(resume, format!("step {step} is not below 2^53")));
         }
         if self.stall_timeout.is_zero() || self.stall_timeout > MAX_TIMEOUT {
             return Err(OpenError::argument("stall_timeout", "is not between 0 and a day"));
@@ -360,6 +403,14 @@ impl RunBuilder {
             return Err(OpenError::argument("update_interval", "is zero"));
         }
         check_buffer(&spec, self.buffer_bytes)?;
+        match &self.spool {
+            Some(_) if repeatable.is_some() => {
+                return Err(OpenError::argument("spool", "contradicts repeatable_attempt"));
+            }
+            Some(spool) => spool.check(self.buffer_bytes)?,
+            None if self.offline => return Err(OpenError::argument("offline", "needs a spool to write to")),
+            None => {}
+        }
         let request = v1::OpenRunRequest {
             run_id: launch.run_id().to_string(),
             project: self.project,
@@ -370,24 +421,27 @@ impl RunBuilder {
             shard: self.shard,
             shard_count: self.shard_count,
             writer_id: repeatable.as_ref().map_or_else(|| Uuid::new_v4().to_string(), |it| it.writer_id.clone()),
-            spec: Some(spec.to_wire()),
+            spec: None,
         };
+        let spool_dir = self.spool.as_ref().map(|spool| spool.dir().to_owned());
         let delivery = Delivery {
-            endpoint,
-            authorization,
-            request,
+            spool: self.spool.map(|spool| RunSpool::new(spool, self.server)),
+            offline: self.offline,
+            connection: Connection::new(endpoint, authorization, self.stall_timeout),
             buffer_bytes: self.buffer_bytes,
-            stall_timeout: self.stall_timeout,
             continues: repeatable.as_ref().map(RepeatableAttempt::continuation),
         };
         let plan = Plan {
             spec,
             sketcher,
             launch,
-            resumes: self.resume_from,
+            resumes,
             first_seq: repeatable.as_ref().map_or(1, |it| it.first_seq),
             unrelated: self.unrelated,
             close_timeout: self.close_timeout,
+            request,
+            spool_dir,
+            offline: self.offline,
         };
         Ok((plan, delivery))
     }

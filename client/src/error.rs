@@ -223,6 +223,15 @@ pub enum SubmitError {
         /// Attempts waiting for the server.
         pending: usize,
     },
+    /// Groups that a run cannot have.
+    #[error("{problem}")]
+    Groups {
+        /// What is wrong with them.
+        problem: String,
+    },
+    /// No row would ever be due.
+    #[error("update_interval: is zero")]
+    ZeroInterval,
     /// The uploader's thread has ended.
     #[error("the run is closed")]
     Closed,

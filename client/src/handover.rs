@@ -15,8 +15,8 @@ use crate::shared::Shared;
 /// What the uploader is told, in order.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// A new attempt begins; the one before is complete.
-    Attempt(v1::Attempt),
+    /// A new attempt begins, which this request opens; the one before is complete.
+    Attempt(Box<v1::OpenRunRequest>),
     /// The attempt's last entry before a message that ends it. Not counted among the bytes handed over: there is one
     /// an attempt at most.
     Lost(Stretch),
@@ -85,10 +85,10 @@ impl Handover {
         Ok(())
     }
 
-    pub(crate) fn attempt(&mut self, attempt: v1::Attempt) -> Result<(), SubmitError> {
+    pub(crate) fn attempt(&mut self, request: v1::OpenRunRequest) -> Result<(), SubmitError> {
         self.hand_over_lost()?;
         self.shared.pending_attempts.fetch_add(1, Relaxed);
-        self.send(Message::Attempt(attempt))
+        self.send(Message::Attempt(Box::new(request)))
     }
 
     pub(crate) fn end(&mut self, message: Message) -> Result<(), SubmitError> {

@@ -96,6 +96,7 @@ mod run;
 mod shared;
 mod snapshot;
 mod spec;
+pub mod spool;
 mod status;
 mod uploader;
 mod validate;
@@ -109,20 +110,23 @@ pub use gradwatch_spectral::dead_directions::BatchKind;
 pub use gradwatch_spectral::encoding::Encoding;
 pub use gradwatch_spectral::layers::LayerInstrument;
 pub use gradwatch_spectral::learning_cell::Activation;
-pub use gradwatch_spectral::sketch::{DEFAULT_DIM, Sketcher, TensorName};
+pub use gradwatch_spectral::sketch::{DEFAULT_DIM, SketchError, Sketcher, TensorName};
 pub use launch::{Launch, LaunchError};
 pub use layer::{DEFAULT_LAYER_INTERVAL, Layer};
 pub use repeatable::RepeatableAttempt;
 pub use run::{Outcome, Run};
 pub use snapshot::{CascadeSnapshot, CurvatureSnapshot, DeadDirectionsSnapshot, LearningCellSnapshot, Reals};
 pub use spec::Kind;
+pub use spool::Spool;
 pub use status::{CloseReport, Status};
 pub use uuid::Uuid;
 pub use validate::{MAX_NAME_BYTES, MAX_SCALARS_PER_FRAME};
 
 /// What a job computes its snapshots with, on whatever thread it has to spare.
 pub mod spectra {
-    pub use gradwatch_spectral::cascade::{Cascade, whole_cascade};
+    pub use gradwatch_spectral::cascade::{
+        Cascade, WINDOW_VALUES, WindowsError, whole_cascade, window_positions, windows,
+    };
     pub use gradwatch_spectral::curvature::{
         CurvatureError, GradientDirections, Kronecker, gradient_directions, kronecker,
     };

@@ -1,9 +1,10 @@
 //! The run as the training loop sees it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use gradwatch_proto::v1;
@@ -13,8 +14,9 @@ use prost::Message as _;
 use uuid::Uuid;
 
 use crate::attached::Attached;
-use crate::builder::{Delivery, Plan, RunBuilder};
+use crate::builder::{Delivery, MAX_TIMEOUT, Plan, RunBuilder};
 use crate::composer::{Checked, Composer, check};
+use crate::declared::{check_buffer, check_groups};
 use crate::error::{OpenError, SubmitError, WaitError};
 use crate::frame::Frame;
 use crate::handover::{Handover, Message};
@@ -27,8 +29,12 @@ use crate::uploader;
 
 /// How long the uploader may go on after a run is dropped without being closed.
 const DROP_FLUSH: Duration = Duration::from_secs(2);
+/// How long the uploader may go on at the close timeout to bring the spool in order.
+const SPOOL_LET_GO: Duration = Duration::from_secs(2);
 /// How often somebody who waits looks again. The buffer is half full meanwhile: the uploader is never idle for it.
 const WAIT_INTERVAL: Duration = Duration::from_millis(1);
+/// How long the spool may take to make a place for a run that opens.
+const SPOOL_PATIENCE: Duration = Duration::from_secs(1);
 /// Attempts that may wait for an absent server. Each costs memory beside the buffer.
 const MAX_PENDING_ATTEMPTS: usize = 64;
 
@@ -43,10 +49,30 @@ pub enum Outcome {
     Preempted,
 }
 
+impl Outcome {
+    fn to_wire(self) -> v1::Outcome {
+        match self {
+            Self::Finished => v1::Outcome::Finished,
+            Self::Failed => v1::Outcome::Failed,
+            Self::Preempted => v1::Outcome::Preempted,
+        }
+    }
+
+    pub(crate) fn from_wire(outcome: i32) -> Option<Self> {
+        match v1::Outcome::try_from(outcome).ok()? {
+            v1::Outcome::Unspecified => None,
+            v1::Outcome::Finished => Some(Self::Finished),
+            v1::Outcome::Failed => Some(Self::Failed),
+            v1::Outcome::Preempted => Some(Self::Preempted),
+        }
+    }
+}
+
 /// A training job that is being watched.
 ///
 /// Dropping it without [`Run::close`] does not say that the job is over (the server will notice the silence) and does
-/// not wait; the uploader goes on for at most 2 s.
+/// not wait for the server; the uploader goes on for at most 2 s. With a spool it waits until everything is on disk, 2 s
+/// at most.
 pub struct Run {
     spec: Spec,
     composer: Composer,
@@ -63,6 +89,13 @@ pub struct Run {
     last_seq: u64,
     close_timeout: Duration,
     closed: bool,
+    /// The request that opens an attempt, but for the attempt and its spec.
+    request: v1::OpenRunRequest,
+    buffer_bytes: usize,
+    spool_dir: Option<PathBuf>,
+    offline: bool,
+    /// A process that was forked has no uploader.
+    process_id: u32,
 }
 
 impl Run {
@@ -73,7 +106,8 @@ impl Run {
 
     pub(crate) fn start(plan: Plan, delivery: Delivery) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared::new());
-        let queue_limit_bytes = delivery.buffer_bytes / 4;
+        let buffer_bytes = delivery.buffer_bytes;
+        let queue_limit_bytes = buffer_bytes / 4;
         let (messages, uploader_ended) =
             uploader::start(delivery, shared.clone()).map_err(|error| OpenError::Uploader(Arc::new(error)))?;
         let composer = Composer::new(plan.sketcher, plan.spec.groups.len());
@@ -87,13 +121,19 @@ impl Run {
             uploader_ended,
             launch: plan.launch,
             rewinds: 0,
-            last_step: plan.resumes.map(|(_, step)| step),
+            last_step: plan.resumes.as_ref().map(|resumes| resumes.step),
             last_seq: plan.first_seq - 1,
             close_timeout: plan.close_timeout,
             closed: false,
+            request: plan.request,
+            buffer_bytes,
+            spool_dir: plan.spool_dir,
+            offline: plan.offline,
+            process_id: std::process::id(),
         };
         // An uploader that has ended already shows as `SubmitError::Closed` at the first submission.
         let _ = run.hand_over_attempt(plan.resumes, plan.unrelated);
+        run.wait_for_spool();
         Ok(run)
     }
 
@@ -116,11 +156,11 @@ impl Run {
     }
 
     /// Why frames are not delivered at present, in words: the server cannot be reached, or lets nobody in with this
-    /// token, or wants no more of the run. None while nothing is wrong.
+    /// token, or wants no more of the run, or the spool's disk takes nothing. None while nothing is wrong.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let words = self.shared.words();
-        words.refusal.or(words.interruption)
+        words.refusal.or(words.interruption).or(words.spool_problem)
     }
 
     /// Whether [`Run::submit`] would look at this group's parameters (or gradient) at `step`: lets a caller save the
@@ -209,6 +249,51 @@ impl Run {
         self.rewind(step)
     }
 
+    /// From `step` on a row comes every `steps` optimizer steps: a new attempt begins, which resumes this one at
+    /// `step − 1`, and bases are taken anew. Nothing happens where that is the interval already.
+    ///
+    /// With several shards all of them call this, with the same arguments, as for [`Run::rewind_to`]. `step` is above
+    /// every step that one of them submitted, or they go back.
+    ///
+    /// # Errors
+    /// [`SubmitError::ZeroInterval`], [`SubmitError::TooManyRewinds`], [`SubmitError::Closed`].
+    pub fn change_update_interval(&mut self, step: u64, steps: u32) -> Result<(), SubmitError> {
+        if steps == 0 {
+            return Err(SubmitError::ZeroInterval);
+        }
+        if steps == self.spec.update_interval {
+            return Ok(());
+        }
+        self.check_pending_attempts()?;
+        self.spec.update_interval = steps;
+        self.rewind(step)
+    }
+
+    /// From `step` on these groups are watched, given as in [`RunBuilder::group`]: a new attempt begins, which resumes this
+    /// one at `step − 1`, and bases are taken anew. For models that grow, and parameters that are no longer frozen.
+    ///
+    /// With several shards all of them call this, as for [`Run::change_update_interval`].
+    ///
+    /// # Errors
+    /// [`SubmitError::Groups`], [`SubmitError::TooManyRewinds`], [`SubmitError::Closed`]. The old groups stay.
+    pub fn change_groups<N: Into<String>>(
+        &mut self,
+        step: u64,
+        groups: impl IntoIterator<Item = (N, Vec<(N, usize)>)>,
+    ) -> Result<(), SubmitError> {
+        let tensors = |tensors: Vec<(N, usize)>| {
+            tensors.into_iter().map(|(name, elements)| (name.into(), elements as u64)).collect()
+        };
+        let groups = groups.into_iter().map(|(name, of)| (name.into(), tensors(of))).collect();
+        let refused = |error: OpenError| SubmitError::Groups { problem: error.to_string() };
+        let spec = Spec { groups: check_groups(groups).map_err(refused)?, ..self.spec.clone() };
+        check_buffer(&spec, self.buffer_bytes).map_err(refused)?;
+        self.check_pending_attempts()?;
+        self.composer = Composer::new(self.composer.sketcher().clone(), spec.groups.len());
+        self.spec = spec;
+        self.rewind(step)
+    }
+
     /// Takes the parameters of `frame`, those of `step`, as what the next updates start from. Nothing is sent; what else
     /// the frame holds is not looked at. So an update can leave out what happened before: the first parameters of all,
     /// or those behind a hole in a series of checkpoints.
@@ -241,25 +326,40 @@ impl Run {
         self.handover.frame(wire.seq, step, wire.encode_to_vec().into(), attached.bytes)
     }
 
-    fn rewind(&mut self, step: u64) -> Result<(), SubmitError> {
+    fn check_pending_attempts(&self) -> Result<(), SubmitError> {
         let pending = self.shared.pending_attempts.load(Relaxed);
-        if pending >= MAX_PENDING_ATTEMPTS {
-            return Err(SubmitError::TooManyRewinds { pending });
-        }
-        let resumes = step.checked_sub(1).map(|last| (self.attempt_id(), last));
+        if pending >= MAX_PENDING_ATTEMPTS { Err(SubmitError::TooManyRewinds { pending }) } else { Ok(()) }
+    }
+
+    fn rewind(&mut self, step: u64) -> Result<(), SubmitError> {
+        self.check_pending_attempts()?;
+        let resumed = self.attempt_id().to_string();
+        let resumes = step.checked_sub(1).map(|step| v1::Resumes { attempt_id: resumed, step });
         self.rewinds += 1;
         self.launch = self.launch.rewound(step.checked_sub(1), self.rewinds);
         self.last_step = step.checked_sub(1);
         self.last_seq = 0;
         self.composer.reset();
         self.schedule.reset();
-        self.hand_over_attempt(resumes, resumes.is_none())
+        let unrelated = resumes.is_none();
+        self.hand_over_attempt(resumes, unrelated)
     }
 
-    fn hand_over_attempt(&mut self, resumes: Option<(Uuid, u64)>, unrelated: bool) -> Result<(), SubmitError> {
-        let resumes = resumes.map(|(attempt, step)| v1::Resumes { attempt_id: attempt.to_string(), step });
+    /// Invariant: what a checkpoint can name is known to the server or to the spool. A process that ended before the attempt
+    /// had its place there would leave one behind that nobody can go on with. A disk that hangs is not waited for.
+    fn wait_for_spool(&self) {
+        let since = Instant::now();
+        while self.spool_dir.is_some() && !self.shared.spool_begun.load(Relaxed) && since.elapsed() < SPOOL_PATIENCE {
+            std::thread::sleep(WAIT_INTERVAL);
+        }
+    }
+
+    fn hand_over_attempt(&mut self, resumes: Option<v1::Resumes>, unrelated: bool) -> Result<(), SubmitError> {
         let (attempt_id, started_at_us) = (self.attempt_id().to_string(), self.launch.started_at_us());
-        self.handover.attempt(v1::Attempt { attempt_id, started_at_us, resumes, unrelated })
+        let mut request = self.request.clone();
+        request.attempt = Some(v1::Attempt { attempt_id, started_at_us, resumes, unrelated });
+        request.spec = Some(self.spec.to_wire());
+        self.handover.attempt(request)
     }
 
     /// Where the run stands. Never waits.
@@ -310,7 +410,15 @@ impl Run {
         }
     }
 
-    /// Ends the run as finished: delivers what is left, up to the close timeout, and says what was not delivered.
+    /// Another limit to how long [`Run::close`] waits.
+    #[must_use]
+    pub fn with_close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = timeout.min(MAX_TIMEOUT);
+        self
+    }
+
+    /// Ends the run as finished: delivers what is left, up to the close timeout, and says what was not delivered. With a
+    /// spool that waits there, and the run's end too. Offline nothing is waited for.
     pub fn close(self) -> CloseReport {
         self.close_with(Outcome::Finished)
     }
@@ -318,25 +426,42 @@ impl Run {
     /// Ends the run with an outcome, see [`Run::close`].
     pub fn close_with(mut self, outcome: Outcome) -> CloseReport {
         self.closed = true;
-        let outcome = match outcome {
-            Outcome::Finished => v1::Outcome::Finished,
-            Outcome::Failed => v1::Outcome::Failed,
-            Outcome::Preempted => v1::Outcome::Preempted,
-        };
+        let outcome = outcome.to_wire();
         let deadline = Instant::now() + self.close_timeout;
         // Nobody to tell means nobody to wait for either: an uploader that has ended, for whatever reason, has dropped
         // its end of both channels. Otherwise it ends when it is done, and at the deadline at the latest.
         let _ = self.handover.end(Message::Finish { outcome, deadline });
-        let _ = self.uploader_ended.recv_timeout(self.close_timeout);
+        let let_go = if self.spool_dir.is_some() { SPOOL_LET_GO } else { Duration::ZERO };
+        let _ = self.uploader_ended.recv_timeout(self.close_timeout + let_go);
         self.report(Instant::now() >= deadline)
+    }
+
+    /// Lets the run go without saying that the job is over, for whoever does not know how it ends: delivers what is left, up
+    /// to `timeout`. The server will notice the silence.
+    pub fn abandon(mut self, timeout: Duration) {
+        self.closed = true;
+        let timeout = timeout.min(MAX_TIMEOUT);
+        // As for `close`.
+        let _ = self.handover.end(Message::Stop { deadline: Instant::now() + timeout });
+        let _ = self.uploader_ended.recv_timeout(timeout);
     }
 
     fn report(&self, timed_out: bool) -> CloseReport {
         let status = self.shared.status();
         let words = self.shared.words();
-        let undelivered = status.submitted.saturating_sub(status.settled + status.dropped + status.rejected);
-        let incomplete = undelivered > 0 || !self.shared.finished.load(Relaxed);
+        let unsettled = status.submitted.saturating_sub(status.settled + status.dropped + status.rejected);
+        // Rejected frames are on disk until the server's mark has passed them.
+        let spooled = status.spooled.min(unsettled);
+        let undelivered = unsettled - spooled;
+        let finished = self.shared.finished.load(Relaxed);
+        let incomplete = unsettled > 0 || !finished;
+        let end_spooled = !finished && self.shared.end_spooled.load(Relaxed);
+        let spool_dir = self.spool_dir.clone().filter(|_| spooled > 0 || end_spooled);
         let reason = words.refusal.or_else(|| {
+            if self.offline {
+                let lacks = undelivered > 0 || !end_spooled;
+                return words.spool_problem.filter(|_| lacks);
+            }
             let cause = words.interruption.unwrap_or_else(|| "the server did not answer in time".to_owned());
             let waited = if timed_out { format!(" within {:?}", self.close_timeout) } else { String::new() };
             incomplete.then(|| format!("the run's end was not confirmed{waited}: {cause}"))
@@ -346,7 +471,9 @@ impl Run {
             settled: status.settled,
             dropped: status.dropped,
             rejected: status.rejected,
+            spooled,
             undelivered,
+            spool_dir,
             reason,
             rejections: words.rejections.into(),
         }
@@ -356,8 +483,15 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         if !self.closed {
+            let deadline = Instant::now() + DROP_FLUSH;
             // An uploader that has ended needs no telling.
-            let _ = self.handover.end(Message::Stop { deadline: Instant::now() + DROP_FLUSH });
+            let _ = self.handover.end(Message::Stop { deadline });
+            let is_waited_for = self.spool_dir.is_some() && self.process_id == std::process::id();
+            while is_waited_for && !self.shared.stopping.load(Relaxed) && Instant::now() < deadline {
+                if self.uploader_ended.recv_timeout(WAIT_INTERVAL) != Err(RecvTimeoutError::Timeout) {
+                    break;
+                }
+            }
         }
     }
 }

@@ -24,14 +24,24 @@ pub(crate) struct Shared {
     pub(crate) queued_bytes: AtomicUsize,
     /// Held by the uploader.
     pub(crate) held_bytes: AtomicUsize,
+    /// Frames on disk that are in none of the counts above.
+    pub(crate) spooled: AtomicU64,
+    /// What the spool takes on disk.
+    pub(crate) spooled_bytes: AtomicU64,
     /// Attempts that the uploader has not finished with.
     pub(crate) pending_attempts: AtomicUsize,
     pub(crate) connected: AtomicBool,
     /// The largest frame that the server takes.
     pub(crate) max_frame_bytes: AtomicUsize,
     segment: AtomicU64,
+    /// The first attempt has its place in the spool, or the disk did not take it.
+    pub(crate) spool_begun: AtomicBool,
     /// The server has taken notice of the end of the run.
     pub(crate) finished: AtomicBool,
+    /// The uploader has taken everything over that it will be given.
+    pub(crate) stopping: AtomicBool,
+    /// The end of the run waits in the spool.
+    pub(crate) end_spooled: AtomicBool,
     words: Mutex<Words>,
 }
 
@@ -42,6 +52,8 @@ pub(crate) struct Words {
     pub(crate) refusal: Option<String>,
     /// Why the uploader is not connected.
     pub(crate) interruption: Option<String>,
+    /// Why frames are not written to the spool.
+    pub(crate) spool_problem: Option<String>,
     /// The newest rejections, oldest first.
     pub(crate) rejections: VecDeque<String>,
 }
@@ -53,6 +65,8 @@ impl Shared {
             settled: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
+            spooled: AtomicU64::new(0),
+            spooled_bytes: AtomicU64::new(0),
             queued_bytes: AtomicUsize::new(0),
             held_bytes: AtomicUsize::new(0),
             pending_attempts: AtomicUsize::new(0),
@@ -60,7 +74,10 @@ impl Shared {
             // Not known before the first contact.
             max_frame_bytes: AtomicUsize::new(usize::MAX),
             segment: AtomicU64::new(NO_SEGMENT),
+            spool_begun: AtomicBool::new(false),
             finished: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            end_spooled: AtomicBool::new(false),
             words: Mutex::new(Words::default()),
         }
     }
@@ -77,6 +94,8 @@ impl Shared {
             settled: self.settled.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
             rejected: self.rejected.load(Relaxed),
+            spooled: self.spooled.load(Relaxed),
+            spooled_bytes: self.spooled_bytes.load(Relaxed),
             buffered_bytes: held_bytes + self.queued_bytes.load(Relaxed),
             connected: self.connected.load(Relaxed),
             segment: u32::try_from(self.segment.load(Relaxed)).ok(),
@@ -89,6 +108,10 @@ impl Shared {
 
     pub(crate) fn interrupt(&self, reason: Option<String>) {
         self.lock().interruption = reason;
+    }
+
+    pub(crate) fn spool_fails(&self, problem: Option<String>) {
+        self.lock().spool_problem = problem;
     }
 
     pub(crate) fn quote_rejection(&self, rejection: String) {

@@ -35,7 +35,7 @@ pub enum JobError {
     FirstFrame(#[from] WaitError),
     /// The server did not settle everything.
     #[error("{0}")]
-    Undelivered(CloseReport),
+    Undelivered(Box<CloseReport>),
 }
 
 /// Submits the first frame and waits for it. A job would train on, whatever the server says. Nobody wants to watch a demo
@@ -49,7 +49,7 @@ pub(crate) fn begin(run: &mut Run, step: u64, frame: Frame<'_>) -> Result<(), Jo
 pub(crate) fn end(run: Run) -> Result<Uuid, JobError> {
     let run_id = run.run_id();
     let report = run.close();
-    if report.settled == report.submitted { Ok(run_id) } else { Err(JobError::Undelivered(report)) }
+    if report.settled == report.submitted { Ok(run_id) } else { Err(JobError::Undelivered(Box::new(report))) }
 }
 
 /// The decimal number that a float32 setting was written as: 0.001, not 0.0010000000474974513.

@@ -2,11 +2,36 @@
 
 use crate::{
     error::StoreError,
-    model::{AttemptDeclaration, OpenAttempt, OpenedAttempt, Run, Segment, StreamSpec},
+    lineage,
+    model::{AttemptDeclaration, OpenAttempt, OpenedAttempt, ResumeFrom, Resumes, Run, Segment, StreamSpec},
 };
 
+/// What an attempt continues, given what the run has.
+///
+/// Invariant: an attempt that continues the newest one is told so once: the first of its shards to be opened, or of its
+/// calls, finds out which that is, and all others hear the same.
+pub(crate) fn resumed(segments: &[Segment], attempt: &AttemptDeclaration) -> Option<Resumes> {
+    let step = match attempt.resumes? {
+        ResumeFrom::Attempt(resumes) => return Some(resumes),
+        ResumeFrom::Newest { step } => step,
+    };
+    let resumed = match segments.iter().find(|segment| segment.attempt_id == attempt.attempt_id) {
+        Some(known) => known.resumes.map(|first| first.attempt_id),
+        None => {
+            let newest = lineage::order(segments).pop();
+            segments.iter().find(|segment| Some(segment.segment) == newest).map(|newest| newest.attempt_id)
+        }
+    };
+    resumed.map(|attempt_id| Resumes { attempt_id, step })
+}
+
 /// Checks an opening against the run as it is; answers the segment that the attempt has or gets.
-pub(crate) fn judge(open: &OpenAttempt, run: Option<&Run>, segments: &[Segment]) -> Result<OpenedAttempt, StoreError> {
+pub(crate) fn judge(
+    open: &OpenAttempt,
+    resumes: Option<Resumes>,
+    run: Option<&Run>,
+    segments: &[Segment],
+) -> Result<OpenedAttempt, StoreError> {
     let attempt = &open.attempt;
     match run {
         // First: whoever may not know the run must not learn more of it than that.
@@ -18,11 +43,11 @@ pub(crate) fn judge(open: &OpenAttempt, run: Option<&Run>, segments: &[Segment])
     }
     match segments.iter().find(|segment| segment.attempt_id == attempt.attempt_id) {
         Some(segment) => {
-            same_declaration(segment, attempt)?;
+            same_declaration(segment, resumes, attempt)?;
             Ok(OpenedAttempt { segment: segment.segment, created: false })
         }
         None => {
-            may_join(segments, attempt)?;
+            may_join(segments, resumes, attempt)?;
             let segment = segments.last().map_or(1, |last| last.segment + 1);
             Ok(OpenedAttempt { segment, created: true })
         }
@@ -43,7 +68,11 @@ fn conflict(field: &'static str, message: String) -> StoreError {
 }
 
 /// A known attempt declares what it declared before.
-fn same_declaration(segment: &Segment, attempt: &AttemptDeclaration) -> Result<(), StoreError> {
+fn same_declaration(
+    segment: &Segment,
+    resumes: Option<Resumes>,
+    attempt: &AttemptDeclaration,
+) -> Result<(), StoreError> {
     if let Some(field) = changed_field(&segment.spec, &attempt.spec) {
         let message = "differs from what this attempt declared first; a changed spec needs a new attempt";
         return Err(conflict(field, message.to_owned()));
@@ -52,7 +81,7 @@ fn same_declaration(segment: &Segment, attempt: &AttemptDeclaration) -> Result<(
         return Err(conflict("shard_count", format!("this attempt declared {} first", segment.shard_count)));
     }
     let declared = |what: String| format!("this attempt declared {what} first");
-    match (segment.resumes, attempt.resumes) {
+    match (segment.resumes, resumes) {
         (Some(first), Some(now)) if first.attempt_id != now.attempt_id => {
             Err(conflict("attempt.resumes.attempt_id", declared(first.attempt_id.to_string())))
         }
@@ -85,8 +114,8 @@ fn changed_field(first: &StreamSpec, now: &StreamSpec) -> Option<&'static str> {
 }
 
 /// A new attempt resumes one that the run has, or begins the run, or says that it is unrelated.
-fn may_join(segments: &[Segment], attempt: &AttemptDeclaration) -> Result<(), StoreError> {
-    match attempt.resumes {
+fn may_join(segments: &[Segment], resumes: Option<Resumes>, attempt: &AttemptDeclaration) -> Result<(), StoreError> {
+    match resumes {
         Some(resumes) if segments.iter().all(|segment| segment.attempt_id != resumes.attempt_id) => {
             Err(conflict("attempt.resumes.attempt_id", format!("the run has no attempt {}", resumes.attempt_id)))
         }
@@ -105,11 +134,29 @@ fn may_join(segments: &[Segment], attempt: &AttemptDeclaration) -> Result<(), St
 /// Invariant: one that resumes nothing stands behind all that the run has. It replaces them, and only its start says so:
 /// on a host whose clock is behind it would sort before them and never become live. What is resumed orders the others,
 /// whatever the clocks say.
-pub(crate) fn start(segments: &[Segment], attempt: &AttemptDeclaration) -> i64 {
+pub(crate) fn start(segments: &[Segment], resumes: Option<Resumes>, attempt: &AttemptDeclaration) -> i64 {
     let newest_us = segments.iter().map(|segment| segment.started_at_us).max();
-    match newest_us.filter(|_| attempt.resumes.is_none()) {
+    match newest_us.filter(|_| resumes.is_none()) {
         // Of equal starts the lower segment number comes first, should there be no later instant.
         Some(newest_us) => attempt.started_at_us.max(newest_us.saturating_add(1)),
         None => attempt.started_at_us,
     }
+}
+
+/// Whether a new attempt stands behind all that the run has.
+pub(crate) fn is_newest(open: &OpenAttempt, segment: u32, resumes: Option<Resumes>, segments: &[Segment]) -> bool {
+    let attempt = &open.attempt;
+    let new = Segment {
+        segment,
+        attempt_id: attempt.attempt_id,
+        started_at_us: start(segments, resumes, attempt),
+        opened_at_us: open.now_us,
+        resumes,
+        shard_count: attempt.shard_count,
+        spec: attempt.spec.clone(),
+        environment: open.environment.clone(),
+        last_step: None,
+    };
+    let all: Vec<Segment> = segments.iter().cloned().chain([new]).collect();
+    lineage::order(&all).last() == Some(&segment)
 }

@@ -26,9 +26,9 @@ pub use model::{
     AttemptId, Delivery, Encoding, Event, EventRow, FollowerKey, FollowerSnapshot, GroupSpec, Kind, LIVE_ANALYSIS,
     LayerKey, LayerReadingAt, LayerReadingRow, LayerSpec, MarkMove, Message, MessageState, NewAnalysis,
     NewNotification, NonFinitePayload, Notification, OpenAttempt, OpenedAttempt, OwnedRun, PendingSnapshot,
-    PredictionRow, Reading, ReadingRow, Resumes, RollupRow, Run, RunCommit, RunCounters, RunDeclaration, RunId,
-    RunPatch, RunState, Scope, Segment, ShardMark, Silence, SketchBlock, SketchBlockInfo, SketchExtent, SketchStream,
-    SnapshotKey, StepRow, StreamKey, StreamSpec, TensorSpec, Token, TokenHash, TokenId,
+    PredictionRow, Reading, ReadingRow, ResumeFrom, Resumes, RollupRow, Run, RunCommit, RunCounters, RunDeclaration,
+    RunId, RunPatch, RunState, Scope, Segment, ShardMark, Silence, SketchBlock, SketchBlockInfo, SketchExtent,
+    SketchStream, SnapshotKey, StepRow, StreamKey, StreamSpec, TensorSpec, Token, TokenHash, TokenId,
 };
 pub use query::{
     AlertCount, AlertQuery, DeliveryQuery, EventQuery, LayerReadingQuery, MessageQuery, Overview, Page, ReadingQuery,

@@ -84,6 +84,13 @@ impl Job {
         self.run.submit(step, frame).expect("a valid frame");
     }
 
+    /// Takes the parameters at a step as what the next updates start from.
+    pub fn set_base(&mut self, step: u64, parameters: &[f32]) {
+        let groups = self.groups.iter();
+        let frame = groups.fold(Frame::new(), |frame, (group, _)| frame.parameters(group, [(TENSOR, parameters)]));
+        self.run.set_base(step, frame).expect("a valid frame");
+    }
+
     /// Waits until so many frames are settled.
     pub async fn settled(&self, frames: u64) {
         let settling = async {

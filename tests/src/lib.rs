@@ -9,6 +9,7 @@ mod faulty_store;
 mod guard;
 mod hostile;
 mod job;
+pub mod killed_jobs;
 mod made;
 mod model;
 mod offline;

@@ -166,11 +166,16 @@ impl Drop for ServerProcess {
 
 /// The `gradwatch` binary that belongs to this build.
 pub fn binary() -> PathBuf {
+    beside("gradwatch")
+}
+
+/// A program of this build.
+pub(crate) fn beside(name: &str) -> PathBuf {
     let program = std::env::current_exe().expect("a program has a path");
     let folder = program.parent().expect("a program lies in a folder");
     // Tests lie in target/<profile>/deps, programs in target/<profile>.
     let folder = if folder.ends_with("deps") { folder.parent().expect("target/<profile>") } else { folder };
-    let path = folder.join("gradwatch");
+    let path = folder.join(name);
     assert!(path.is_file(), "{} is missing: run `cargo xtask test`, which builds it", path.display());
     path
 }

@@ -2,6 +2,8 @@
 
 use gradwatch_spectral::sketch::{Sketcher, TensorName};
 
+use crate::torture::Dice;
+
 /// Parameters of a job at steps 0, 1, …: a slow drift with noise that grows after half the steps. `parameters[t]` has
 /// `len` entries.
 pub fn random_walk(seed: u64, steps: usize, len: usize) -> Vec<Vec<f32>> {
@@ -23,6 +25,17 @@ pub fn random_walk(seed: u64, steps: usize, len: usize) -> Vec<Vec<f32>> {
         parameters.push(next);
     }
     parameters
+}
+
+/// Parameters of a job at a step, the same whoever asks: a drift with noise.
+pub(crate) fn walk(seed: u64, step: u64, len: usize) -> Vec<f32> {
+    let value = |index: u64| {
+        let mut drift = Dice(seed ^ index.wrapping_mul(0xD134_2543_DE82_EF95));
+        let mut noise = Dice(drift.0 ^ step.wrapping_mul(0xA076_1D64_78BD_642F));
+        let unit = |dice: &mut Dice| dice.below(1 << 24) as f64 / f64::from(1 << 24) - 0.5;
+        (unit(&mut drift) * step as f64 * 0.1 + unit(&mut noise)) as f32
+    };
+    (0..len as u64).map(value).collect()
 }
 
 /// S(theta_t) − S(theta_{t−1}) for t = 1, 2, …, differences in float64, rounded to float32: what a client with float32

@@ -245,12 +245,26 @@ fn a_signal_ends_it_well() {
 #[test]
 fn every_command_explains_itself() {
     let dir = dir();
-    let commands: [(&[&str], &[&str]); 10] = [
-        (&[], &["serve", "demo", "import", "reanalyze", "rules", "alerts", "token", "config", "--version"]),
+    let commands: [(&[&str], &[&str]); 11] = [
+        (&[], &["serve", "demo", "import", "sync", "reanalyze", "rules", "alerts", "token", "config", "--version"]),
         (&["serve"], &["--listen", "--data-dir", "--insecure", "--tls-cert", "--config", "GRADWATCH_CONFIG"]),
         (
             &["reanalyze"],
             &["--name", "--window", "--position", "--bands", "--group", "--server", "GRADWATCH_SERVER", "--json"],
+        ),
+        (
+            &["sync"],
+            &[
+                "--dir",
+                "GRADWATCH_SPOOL_DIR",
+                "XDG_STATE_HOME",
+                "--run",
+                "--server",
+                "--dry-run",
+                "--json",
+                "cron",
+                "Exit codes",
+            ],
         ),
         (&["token"], &["create", "list", "revoke"]),
         (&["token", "create"], &["--scope", "--project", "--server", "--token", "--ca-certificate", "--data-dir"]),

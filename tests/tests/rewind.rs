@@ -7,6 +7,7 @@ use gradwatch_tests::{
 };
 use serde_json::Value;
 use tonic::Code;
+use uuid::Uuid;
 
 on_both_backends!(
     a_job_that_goes_back_keeps_both_histories,
@@ -226,4 +227,26 @@ async fn an_unrelated_launch_has_to_say_so_and_then_replaces_the_line() {
     let status = peer.open_run(&lost).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert_eq!(violated_field(&status).as_deref(), Some("attempt.resumes.attempt_id"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_launch_that_knows_no_attempt_goes_on_with_the_newest() {
+    let server = TestServer::start().await;
+    let rest = server.rest();
+    let options = JobOptions::default();
+    let parameters = random_walk(1, 60, options.len);
+    let run_id = Uuid::new_v4();
+    // The first finds no run and begins it; each goes on behind a step of the one before.
+    for (resumed, steps) in [(0, 1..=30), (20, 21..=40), (40, 41..=60)] {
+        let mut job = Job::open_with(&server.url(), &options, |builder| builder.run_id(run_id).resume_newest(resumed));
+        for step in steps {
+            job.submit(step, &parameters[step as usize]);
+        }
+        job.close().await;
+    }
+    let on_the_line = line(&[(1, 1..=20), (2, 21..=40), (3, 41..=60)]);
+    assert_eq!(places(&steps(&rest, &run_id.to_string(), "live").await), on_the_line);
+    let segments = rest.get(&format!("/api/v1/runs/{run_id}/segments")).await;
+    let resumed: Vec<&Value> = (0..3).map(|index| &segments["items"][index]["resumes"]["segment"]).collect();
+    assert_eq!(resumed, [&Value::Null, &1.into(), &2.into()]);
 }

@@ -19,6 +19,21 @@ impl MemoryBuffer {
         self.entries.partition_point(|entry| entry.last_seq() < seq)
     }
 
+    /// Appends one after the other.
+    pub(crate) fn extend(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        for entry in entries {
+            // In memory nothing is lost for it.
+            let _ = self.append(entry);
+        }
+    }
+
+    /// Takes all unsent entries out.
+    pub(crate) fn take_unsent(&mut self) -> Vec<Entry> {
+        self.usage.unsent_bytes = 0;
+        let first = self.index_of(self.sent_seq + 1);
+        self.entries.drain(first..).collect()
+    }
+
     fn pop_kept(&mut self) {
         if let Some(entry) = self.entries.pop_front() {
             self.usage.kept_bytes -= entry.cost_bytes();
@@ -31,16 +46,18 @@ impl MemoryBuffer {
 }
 
 impl Buffer for MemoryBuffer {
-    fn append(&mut self, entry: Entry) {
+    fn append(&mut self, entry: Entry) -> u64 {
         if let Entry::Dropped(next) = entry
             && let Some(Entry::Dropped(last)) = self.entries.back_mut()
             && last.from_seq > self.sent_seq
         {
-            return last.extend(next);
+            last.extend(next);
+            return 0;
         }
         debug_assert!(self.entries.back().is_none_or(|last| last.last_seq() + 1 == entry.first_seq()));
         self.usage.unsent_bytes += entry.cost_bytes();
         self.entries.push_back(entry);
+        0
     }
 
     fn read_from(&self, seq: u64) -> Option<&Entry> {
@@ -127,6 +144,10 @@ impl Buffer for MemoryBuffer {
         }
         self.entries[index] = dropped;
         1
+    }
+
+    fn refuse(&mut self) {
+        *self = Self::default();
     }
 
     fn usage(&self) -> Usage {

@@ -1,4 +1,4 @@
-//! Where frames wait for the server: one buffer per attempt, in memory today, on disk behind the same interface later.
+//! Where frames wait for the server: one buffer per attempt, in memory, or with a [spool](crate::spool) on disk.
 
 mod memory;
 #[cfg(test)]
@@ -69,6 +69,15 @@ impl Entry {
         }
     }
 
+    /// What of it is not before `seq`. Of a stretch, `first_step` stays that of the whole.
+    pub(crate) fn from(self, seq: u64) -> Option<Self> {
+        match self {
+            entry if entry.last_seq() < seq => None,
+            Self::Dropped(stretch) => Some(Self::Dropped(Stretch { from_seq: stretch.from_seq.max(seq), ..stretch })),
+            entry => Some(entry),
+        }
+    }
+
     /// The place of the entry, without its content.
     pub(crate) fn stretch(&self) -> Stretch {
         match self {
@@ -112,11 +121,15 @@ impl Usage {
 /// between belongs to exactly one entry. What is not settled is never released, only replaced by the stretch that
 /// says so, and only while it was never sent (or cannot be sent at all).
 pub(crate) trait Buffer: Send {
-    /// Adds the next entry. It starts where the last one ended.
-    fn append(&mut self, entry: Entry);
+    /// Adds the next entry. It starts where the last one ended. Returns the number of frames lost for it.
+    fn append(&mut self, entry: Entry) -> u64;
 
-    /// The entry that holds `seq`, or the oldest one if that is gone already. None past the end.
+    /// The entry that holds `seq`, or the oldest one if that is gone already. None past the end, or past what is in
+    /// memory: see [`Buffer::refill`].
     fn read_from(&self, seq: u64) -> Option<&Entry>;
+
+    /// Brings entries to memory that are to be sent next, a bounded number of bytes.
+    fn refill(&mut self) {}
 
     /// Everything up to `seq` was sent at least once.
     fn mark_sent(&mut self, seq: u64);
@@ -138,6 +151,27 @@ pub(crate) trait Buffer: Send {
     /// Gives up the one unsettled frame `seq`. Returns the number of frames lost: 1, or 0 if it is no such frame.
     fn drop_frame(&mut self, seq: u64) -> u64;
 
-    /// Where the bytes are.
+    /// The server wants nothing of it.
+    fn refuse(&mut self);
+
+    /// Whether entries outlive the process, so that another one may deliver them: at another time, or from a copy meanwhile.
+    fn outlives_process(&self) -> bool {
+        false
+    }
+
+    /// Nothing more is appended, and the run ended with this outcome. Whether that outlives the process.
+    fn finish(&mut self, _outcome: i32) -> bool {
+        false
+    }
+
+    /// The process lets go of it before everything is delivered. Whether the run's end outlives the process.
+    fn leave(&mut self) -> bool {
+        false
+    }
+
+    /// Everything is delivered.
+    fn remove(&mut self) {}
+
+    /// Where the bytes of memory are.
     fn usage(&self) -> Usage;
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use gradwatch_proto::v1::{self, client_message::Message};
 use prost::Message as _;
 
-use crate::buffer::{Buffer, Entry, MemoryBuffer, Usage};
+use crate::buffer::{Buffer, Entry, Usage};
 use crate::repeatable::Continuation;
 use crate::shared::Shared;
 
@@ -33,13 +33,16 @@ pub(super) type Fault = &'static str;
 /// a server says, an unsettled frame stays until it is acknowledged, and no more than `in_flight_limit_bytes` of them
 /// (or one frame) were ever sent.
 pub(super) struct Attempt {
-    pub(super) header: v1::Attempt,
+    /// What opens it.
+    pub(super) request: v1::OpenRunRequest,
     buffer: Box<dyn Buffer>,
     shared: Arc<Shared>,
     /// Also the bound of what is kept for refilling.
     in_flight_limit_bytes: usize,
     /// Another process may have sent frames of it.
     continues: Option<Continuation>,
+    /// That process is no more.
+    left_behind: bool,
     appended_seq: u64,
     sent_seq: u64,
     settled_seq: u64,
@@ -59,18 +62,20 @@ pub(super) struct Attempt {
 
 impl Attempt {
     pub(super) fn new(
-        header: v1::Attempt,
+        request: v1::OpenRunRequest,
+        buffer: Box<dyn Buffer>,
         continues: Option<Continuation>,
         shared: Arc<Shared>,
         in_flight_limit_bytes: usize,
     ) -> Self {
         let last_seq = continues.map_or(0, |continues| continues.first_seq - 1);
         Self {
-            header,
-            buffer: Box::new(MemoryBuffer::default()),
+            request,
+            buffer,
             shared,
             in_flight_limit_bytes,
             continues,
+            left_behind: false,
             appended_seq: last_seq,
             sent_seq: last_seq,
             settled_seq: last_seq,
@@ -84,27 +89,72 @@ impl Attempt {
         }
     }
 
+    /// An attempt that another process left behind, in a buffer that holds everything up to `last_seq`, settled up to
+    /// `settled_seq`.
+    pub(super) fn left_behind(
+        request: v1::OpenRunRequest,
+        buffer: Box<dyn Buffer>,
+        settled_seq: u64,
+        last_seq: u64,
+        shared: Arc<Shared>,
+        in_flight_limit_bytes: usize,
+    ) -> Self {
+        let continues = Continuation { first_seq: settled_seq + 1, settled_seq };
+        let attempt = Self::new(request, buffer, Some(continues), shared, in_flight_limit_bytes);
+        Self { appended_seq: last_seq, complete: true, left_behind: true, ..attempt }
+    }
+
     pub(super) fn append(&mut self, entry: Entry) {
         self.appended_seq = entry.last_seq();
-        if !self.refused {
-            self.buffer.append(entry);
+        if !self.takes_nothing() {
+            let frames = self.buffer.append(entry);
+            self.shared.dropped.fetch_add(frames, Relaxed);
         }
+    }
+
+    /// Whether what is appended is forgotten at once.
+    pub(super) fn takes_nothing(&self) -> bool {
+        self.refused && !self.buffer.outlives_process()
     }
 
     pub(super) fn complete(&mut self) {
         self.complete = true;
     }
 
+    /// Brings to memory what is to be sent next.
+    pub(super) fn refill(&mut self) {
+        self.buffer.refill();
+    }
+
+    /// See [`Buffer::finish`].
+    pub(super) fn finish(&mut self, outcome: v1::Outcome) -> bool {
+        self.buffer.finish(outcome.into())
+    }
+
+    /// See [`Buffer::leave`].
+    pub(super) fn leave(&mut self) -> bool {
+        self.buffer.leave()
+    }
+
+    /// See [`Buffer::remove`].
+    pub(super) fn remove(&mut self) {
+        self.buffer.remove();
+    }
+
     /// The server wants nothing of it any more: what is left was not delivered.
     pub(super) fn refuse(&mut self) {
         self.refused = true;
-        self.buffer = Box::new(MemoryBuffer::default());
+        self.buffer.refuse();
         self.rejected.clear();
     }
 
     /// It holds everything that the server is known to have: only then can the server's mark be understood.
     pub(super) fn has_what_is_settled(&self) -> bool {
         self.continues.is_none_or(|continues| continues.settled_seq <= self.appended_seq)
+    }
+
+    pub(super) fn attempt_id(&self) -> &str {
+        self.request.attempt.as_ref().map_or("", |attempt| &attempt.attempt_id)
     }
 
     pub(super) fn is_refused(&self) -> bool {
@@ -154,13 +204,6 @@ impl Attempt {
     }
 
     pub(super) fn on_opened(&mut self, opened: &v1::Opened) -> Result<(), Fault> {
-        if self.continues.is_some() && !self.opened {
-            // Sent by the process before this one, of which these frames are the same again.
-            let sent_before = opened.committed_seq.min(self.appended_seq);
-            if sent_before > self.sent_seq {
-                self.mark_sent(sent_before);
-            }
-        }
         self.settle(opened.committed_seq)?;
         self.opened = true;
         self.cursor_seq = opened.resend_from_seq.clamp(1, self.settled_seq + 1);
@@ -176,6 +219,10 @@ impl Attempt {
         let moved = ack.committed_seq > self.settled_seq;
         self.settle(ack.committed_seq)?;
         self.buffer.release_below(ack.keep_from_seq);
+        if self.cursor_seq <= self.settled_seq && self.buffer.read_from(self.cursor_seq).is_none() {
+            // The process before this one had sent it, see `sent_before`: nothing of it is left to send.
+            self.cursor_seq = self.settled_seq + 1;
+        }
         Ok(moved)
     }
 
@@ -183,6 +230,7 @@ impl Attempt {
         if committed_seq < self.settled_seq {
             return Err("committed_seq went back");
         }
+        self.sent_before(committed_seq);
         if committed_seq > self.sent_seq {
             return Err("committed_seq is beyond what was sent");
         }
@@ -197,6 +245,23 @@ impl Attempt {
         // A server that never lets go would fill the buffer with what it has already.
         self.buffer.release_kept_above(self.in_flight_limit_bytes);
         Ok(())
+    }
+
+    /// The process before this one may have sent more than it knew to be settled, and the server may take that in only now,
+    /// behind `Opened`. Of what is on disk another one may send a copy at any time. These frames are the same again.
+    fn sent_before(&mut self, committed_seq: u64) {
+        if self.continues.is_none() && !self.buffer.outlives_process() {
+            return;
+        }
+        if self.left_behind {
+            // It may have sent what its disk did not take.
+            self.appended_seq = self.appended_seq.max(committed_seq);
+        }
+        let sent_seq = committed_seq.min(self.appended_seq);
+        if sent_seq > self.sent_seq {
+            self.buffer.mark_sent(sent_seq);
+            self.sent_seq = sent_seq;
+        }
     }
 
     pub(super) fn on_resend(&mut self, resend: &v1::Resend) -> Result<(), Fault> {
@@ -304,4 +369,31 @@ fn decode(bytes: &Bytes, attached: &Bytes) -> Result<v1::Frame, prost::DecodeErr
     let mut frame = v1::Frame::decode(bytes.clone())?;
     frame.merge(attached.clone())?;
     Ok(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::MemoryBuffer;
+
+    #[test]
+    fn a_server_may_take_in_late_what_a_dead_process_sent() {
+        let shared = Arc::new(Shared::new());
+        let mut buffer = MemoryBuffer::default();
+        for seq in 1..=9 {
+            let (bytes, attached) = (Bytes::from_static(&[0]), Bytes::new());
+            buffer.append(Entry::Frame { seq, step: seq, bytes, attached });
+        }
+        let request = v1::OpenRunRequest::default();
+        let mut attempt = Attempt::left_behind(request, Box::new(buffer), 0, 9, shared.clone(), 1 << 20);
+        let opened = v1::Opened { committed_seq: 3, resend_from_seq: 4, ..v1::Opened::default() };
+        attempt.on_opened(&opened).expect("it sent these");
+        // Nothing was sent yet by this process.
+        let ack = |committed_seq| v1::Ack { committed_seq, keep_from_seq: committed_seq + 1 };
+        assert_eq!(attempt.on_ack(&ack(7)), Ok(true));
+        assert_eq!((attempt.settled_seq(), shared.status().settled), (7, 7));
+        // What its disk did not take, it may have sent all the same.
+        assert_eq!(attempt.on_ack(&ack(11)), Ok(true));
+        assert!(attempt.is_sent() && attempt.is_delivered());
+    }
 }

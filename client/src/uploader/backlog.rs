@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use gradwatch_proto::v1;
 
 use super::attempt::Attempt;
-use crate::buffer::Entry;
+use crate::buffer::{Buffer, Entry, MemoryBuffer};
 use crate::repeatable::Continuation;
 use crate::shared::Shared;
+use crate::spool::{RunSpool, SpooledBuffer};
 
 /// Attempts are delivered one after the other; new frames belong to the last.
 ///
@@ -20,16 +21,54 @@ pub(super) struct Backlog {
     attempts: VecDeque<Attempt>,
     capacity_bytes: usize,
     shared: Arc<Shared>,
+    spool: Option<RunSpool>,
+    /// Whether anything will be sent. Otherwise everything stays in the spool.
+    sends: bool,
 }
 
 impl Backlog {
-    pub(super) fn new(capacity_bytes: usize, shared: Arc<Shared>) -> Self {
-        Self { attempts: VecDeque::new(), capacity_bytes, shared }
+    pub(super) fn new(capacity_bytes: usize, spool: Option<RunSpool>, sends: bool, shared: Arc<Shared>) -> Self {
+        Self { attempts: VecDeque::new(), capacity_bytes, shared, spool, sends }
     }
 
-    pub(super) fn begin(&mut self, header: v1::Attempt, continues: Option<Continuation>) {
+    /// What another process left behind, and nothing else.
+    pub(super) fn of(attempt: Attempt, capacity_bytes: usize, shared: Arc<Shared>) -> Self {
+        Self { attempts: [attempt].into(), ..Self::new(capacity_bytes, None, true, shared) }
+    }
+
+    pub(super) fn begin(&mut self, request: v1::OpenRunRequest, continues: Option<Continuation>) {
         self.complete();
-        self.attempts.push_back(Attempt::new(header, continues, self.shared.clone(), self.capacity_bytes / 4));
+        if !self.sends {
+            self.leave();
+            while self.front().is_some() {
+                self.pop();
+            }
+        }
+        let (capacity_bytes, shared) = (self.capacity_bytes, self.shared.clone());
+        let buffer: Box<dyn Buffer> = match &self.spool {
+            Some(spool) => {
+                let (spool, request) = (spool.clone(), request.clone());
+                let buffer = SpooledBuffer::create(spool, request, capacity_bytes, self.sends, shared.clone());
+                self.shared.spool_begun.store(true, Relaxed);
+                Box::new(buffer)
+            }
+            None => Box::new(MemoryBuffer::default()),
+        };
+        self.attempts.push_back(Attempt::new(request, buffer, continues, shared, capacity_bytes / 4));
+    }
+
+    /// How the last attempt ended. Whether that outlives the process.
+    pub(super) fn finish(&mut self, outcome: v1::Outcome) -> bool {
+        self.attempts.back_mut().is_some_and(|last| last.finish(outcome))
+    }
+
+    /// The process lets go of what is not delivered. Whether the run's end outlives it.
+    pub(super) fn leave(&mut self) -> bool {
+        let mut end_waits = false;
+        for attempt in &mut self.attempts {
+            end_waits = attempt.leave();
+        }
+        end_waits
     }
 
     /// Nothing will be appended to the last attempt any more.
@@ -40,7 +79,7 @@ impl Backlog {
     }
 
     pub(super) fn append(&mut self, entry: Entry) {
-        if self.attempts.back().is_none_or(Attempt::is_refused) {
+        if self.attempts.back().is_none_or(Attempt::takes_nothing) {
             return self.append_to_last(entry);
         }
         let cost_bytes = entry.cost_bytes();
@@ -51,7 +90,7 @@ impl Backlog {
                 break;
             };
             largest.drop_unsent(self.capacity_bytes / 2);
-            let freed_bytes = total_bytes - self.total_bytes();
+            let freed_bytes = total_bytes.saturating_sub(self.total_bytes());
             if freed_bytes == 0 {
                 // Nothing left to give but the newcomer.
                 self.shared.dropped.fetch_add(entry.frames(), Relaxed);
@@ -69,6 +108,14 @@ impl Backlog {
         self.publish();
     }
 
+    /// What the server has to be told before it hears of the front attempt.
+    pub(super) fn undeclared_before_front(&self) -> Vec<v1::OpenRunRequest> {
+        let undeclared = self.front().filter(|front| !front.is_declared());
+        undeclared
+            .zip(self.spool.as_ref())
+            .map_or_else(Vec::new, |(front, spool)| spool.undeclared_before(&front.request))
+    }
+
     pub(super) fn front(&self) -> Option<&Attempt> {
         self.attempts.front()
     }
@@ -82,6 +129,7 @@ impl Backlog {
         self.attempts.len() > 1
     }
 
+    /// The front attempt is over. What of it was not delivered stays in the spool.
     pub(super) fn pop(&mut self) {
         if self.attempts.pop_front().is_some() {
             self.shared.pending_attempts.fetch_sub(1, Relaxed);

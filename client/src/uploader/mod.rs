@@ -5,6 +5,7 @@ mod backlog;
 mod backoff;
 mod interruption;
 mod session;
+mod spooled;
 #[cfg(test)]
 mod tests;
 
@@ -26,12 +27,17 @@ use crate::credentials::Authorization;
 use crate::handover::Message;
 use crate::repeatable::Continuation;
 use crate::shared::Shared;
+use attempt::Attempt;
 use backlog::Backlog;
 use backoff::Backoff;
 use interruption::Interruption;
 
+pub(crate) use spooled::SpooledDelivery;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a closing run waits for a server that is away, when everything is in a spool.
+const AWAY_PATIENCE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Starts the thread. Gives the queue to hand frames over by, and a channel that closes when the thread has ended.
@@ -49,11 +55,28 @@ pub(crate) fn start(delivery: Delivery, shared: Arc<Shared>) -> io::Result<(Unbo
     Ok((sender, ended))
 }
 
-struct Uploader {
+/// How a server is talked to.
+pub(crate) struct Connection {
     endpoint: Endpoint,
     authorization: Authorization,
-    request: v1::OpenRunRequest,
     stall_timeout: Duration,
+}
+
+impl Connection {
+    pub(crate) fn new(endpoint: Endpoint, authorization: Authorization, stall_timeout: Duration) -> Self {
+        let endpoint = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        Self { endpoint, authorization, stall_timeout }
+    }
+}
+
+struct Uploader {
+    connection: Connection,
+    offline: bool,
     messages: UnboundedReceiver<Message>,
     backlog: Backlog,
     shared: Arc<Shared>,
@@ -75,6 +98,8 @@ struct Closing {
     /// None when nobody closed the run.
     outcome: Option<v1::Outcome>,
     deadline: Instant,
+    /// The deadline while there is no connection.
+    away_deadline: Instant,
 }
 
 /// The deadline has passed.
@@ -91,23 +116,23 @@ enum End {
 
 impl Uploader {
     fn new(delivery: Delivery, messages: UnboundedReceiver<Message>, shared: Arc<Shared>) -> Self {
-        let endpoint = delivery
-            .endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true);
+        let backlog = Backlog::new(delivery.buffer_bytes, delivery.spool, !delivery.offline, shared.clone());
         Self {
-            endpoint,
-            authorization: delivery.authorization,
-            request: delivery.request,
-            stall_timeout: delivery.stall_timeout,
+            offline: delivery.offline,
+            continues: delivery.continues,
+            ..Self::of(delivery.connection, backlog, messages, shared)
+        }
+    }
+
+    fn of(connection: Connection, backlog: Backlog, messages: UnboundedReceiver<Message>, shared: Arc<Shared>) -> Self {
+        Self {
+            connection,
+            offline: false,
             messages,
-            backlog: Backlog::new(delivery.buffer_bytes, shared.clone()),
+            backlog,
             shared,
             backoff: Backoff::default(),
-            continues: delivery.continues,
+            continues: None,
             closing: None,
             finish_sent: false,
             logged_codes: Vec::new(),
@@ -119,6 +144,20 @@ impl Uploader {
         // Stopped only says why the loop ended: the counters hold all that is to be reported.
         let _: Result<(), Stopped> = self.deliver_all().await;
         self.shared.connected.store(false, Relaxed);
+        self.let_go();
+    }
+
+    /// Nothing more will be delivered. What was is removed from the spool, and the rest waits there.
+    fn let_go(&mut self) -> bool {
+        let is_told =
+            self.closing.is_some_and(|closing| closing.outcome.is_none()) || self.shared.finished.load(Relaxed);
+        let is_last = !self.backlog.has_next();
+        let is_over = is_told && is_last && self.backlog.front().is_some_and(Attempt::is_delivered);
+        match self.backlog.front_mut().filter(|_| is_over) {
+            Some(front) => front.remove(),
+            None => self.shared.end_spooled.store(self.backlog.leave(), Relaxed),
+        }
+        is_over
     }
 
     /// Works through the attempts, in order, until the run is over.
@@ -127,14 +166,15 @@ impl Uploader {
             let is_last = !self.backlog.has_next();
             match self.backlog.front() {
                 None => self.wait_for_message().await?,
-                Some(front) if !is_last && (front.is_refused() || front.is_delivered()) => self.backlog.pop(),
+                Some(_) if self.offline => self.wait_for_message().await?,
+                Some(front) if !is_last && (front.is_refused() || front.is_delivered()) => self.pop(),
                 Some(front) if !front.has_what_is_settled() => self.wait_for_message().await?,
                 Some(front) if front.is_refused() => match self.closing {
                     Some(_) => return Ok(()),
                     None => self.wait_for_message().await?,
                 },
                 Some(_) => match self.session().await? {
-                    End::Delivered if self.backlog.has_next() => self.backlog.pop(),
+                    End::Delivered if self.backlog.has_next() => self.pop(),
                     End::Delivered => return Ok(()),
                     End::Finished => {
                         self.shared.finished.store(true, Relaxed);
@@ -148,6 +188,18 @@ impl Uploader {
                 },
             }
         }
+    }
+
+    /// The next attempt's turn.
+    fn pop(&mut self) {
+        if let Some(front) = self.backlog.front_mut() {
+            if front.is_delivered() {
+                front.remove();
+            } else {
+                front.leave();
+            }
+        }
+        self.backlog.pop();
     }
 
     /// Whether this ends the run.
@@ -167,6 +219,7 @@ impl Uploader {
                 } else {
                     tracing::warn!(reason, retry_in_ms, "server not available; frames are buffered");
                     self.logged_absence = true;
+                    self.closing = self.closing.map(|closing| self.with_away_deadline(closing));
                 }
                 self.shared.interrupt(Some(reason));
                 self.pause(delay, retry_after.is_none()).await?;
@@ -179,7 +232,7 @@ impl Uploader {
                     self.shared.finished.store(true, Relaxed);
                     return Ok(true);
                 }
-                tracing::error!(reason, attempt_id = front.header.attempt_id, "server refused the attempt");
+                tracing::error!(reason, attempt_id = front.attempt_id(), "server refused the attempt");
                 front.refuse();
                 self.backlog.publish();
                 self.shared.refuse(format!("refused by the server: {reason}"));
@@ -193,11 +246,11 @@ impl Uploader {
         let was_closing = self.closing.is_some();
         let end = Instant::now() + delay;
         while Instant::now() < end && !(cut_short_by_end && self.closing.is_some() && !was_closing) {
-            let pause = sleep_until(end);
+            let (pause, stop) = (sleep_until(end), self.stop());
             tokio::select! {
                 () = pause => break,
                 message = self.messages.recv(), if self.closing.is_none() => self.take(message),
-                () = stop(self.closing) => return Err(Stopped),
+                () = stop => return Err(Stopped),
             }
         }
         Ok(())
@@ -207,10 +260,11 @@ impl Uploader {
     async fn meanwhile<F: Future>(&mut self, work: F) -> Result<F::Output, Stopped> {
         tokio::pin!(work);
         loop {
+            let stop = self.stop();
             tokio::select! {
                 output = &mut work => return Ok(output),
                 message = self.messages.recv(), if self.closing.is_none() => self.take(message),
-                () = stop(self.closing) => return Err(Stopped),
+                () = stop => return Err(Stopped),
             }
         }
     }
@@ -226,7 +280,7 @@ impl Uploader {
 
     fn take(&mut self, message: Option<Message>) {
         match message {
-            Some(Message::Attempt(header)) => self.backlog.begin(header, self.continues.take()),
+            Some(Message::Attempt(request)) => self.backlog.begin(*request, self.continues.take()),
             Some(Message::Entry(entry)) => {
                 self.shared.queued_bytes.fetch_sub(entry.cost_bytes(), Relaxed);
                 self.backlog.append(entry);
@@ -241,14 +295,33 @@ impl Uploader {
 
     fn close(&mut self, outcome: Option<v1::Outcome>, deadline: Instant) {
         self.backlog.complete();
-        self.closing = Some(Closing { outcome, deadline });
+        if let Some(outcome) = outcome {
+            // Before anything else: the process may not live to see the deadline.
+            self.shared.end_spooled.store(self.backlog.finish(outcome), Relaxed);
+        }
+        self.shared.stopping.store(true, Relaxed);
+        self.closing = Some(self.with_away_deadline(Closing { outcome, deadline, away_deadline: deadline }));
     }
-}
 
-/// Ends at the deadline of a closing run.
-async fn stop(closing: Option<Closing>) {
-    match closing {
-        Some(closing) => sleep_until(closing.deadline).await,
-        None => std::future::pending().await,
+    /// Nobody waits long for a server that is away, if what it lacks waits in the spool, the run's end included.
+    fn with_away_deadline(&self, closing: Closing) -> Closing {
+        let status = self.shared.status();
+        let unsettled = status.submitted.saturating_sub(status.settled + status.dropped + status.rejected);
+        let waits_in_spool = self.shared.end_spooled.load(Relaxed) && unsettled <= status.spooled;
+        let away_deadline =
+            if waits_in_spool { closing.deadline.min(Instant::now() + AWAY_PATIENCE) } else { closing.deadline };
+        Closing { away_deadline, ..closing }
+    }
+
+    /// Ends at the deadline of a closing run.
+    fn stop(&self) -> impl Future<Output = ()> + use<> {
+        let connected = self.shared.connected.load(Relaxed);
+        let deadline = self.closing.map(|closing| if connected { closing.deadline } else { closing.away_deadline });
+        async move {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        }
     }
 }

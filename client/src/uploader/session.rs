@@ -10,9 +10,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 use tonic::transport::Endpoint;
 
-use super::attempt::{Attempt, max_frame_bytes};
+use super::attempt::max_frame_bytes;
 use super::interruption::{Interruption, quote};
-use super::{End, Stopped, Uploader, stop};
+use super::{End, Stopped, Uploader};
 use crate::credentials::Authorization;
 
 /// Messages between us and the connection; each is at most one batch.
@@ -46,10 +46,12 @@ struct Session {
 }
 
 impl Session {
-    /// Declares the attempt unless that was done before, and opens a stream of it.
+    /// Declares the attempt unless that was done before, and opens a stream of it. `before` are attempts that it goes on
+    /// with and that the server may not know.
     async fn open(
         endpoint: Endpoint,
         authorization: Authorization,
+        before: Vec<v1::OpenRunRequest>,
         request: v1::OpenRunRequest,
         declared: &mut bool,
     ) -> Result<(Self, Outgoing), Interruption> {
@@ -63,6 +65,17 @@ impl Session {
         let channel = endpoint.connect().await.map_err(|error| Interruption::transport(&error))?;
         let mut client = TelemetryClient::with_interceptor(channel, authorization);
         if !*declared {
+            for request in before {
+                match client.open_run(request).await.map_err(Interruption::from) {
+                    Ok(_) => {}
+                    // The server says of the attempt itself what that means for it.
+                    Err(Interruption::Refused { reason }) => {
+                        tracing::debug!(reason, "an attempt that waits in the spool could not be declared");
+                    }
+                    // Without it the attempt would be refused, for good.
+                    Err(interruption) => return Err(interruption),
+                }
+            }
             client.open_run(request).await?;
             *declared = true;
         }
@@ -87,14 +100,12 @@ impl Session {
 impl Uploader {
     /// Opens the front attempt and delivers it, until the stream breaks or nothing is left to do.
     pub(super) async fn session(&mut self) -> Result<End, Stopped> {
-        let mut request = self.request.clone();
-        request.attempt = self.backlog.front().map(|front| front.header.clone());
-        let mut declared = self.backlog.front().is_some_and(Attempt::is_declared);
-        let open = timeout(
-            self.stall_timeout,
-            Session::open(self.endpoint.clone(), self.authorization.clone(), request, &mut declared),
-        );
-        let opened = self.meanwhile(open).await?;
+        let Some(front) = self.backlog.front() else { return Ok(End::Delivered) };
+        let (request, mut declared) = (front.request.clone(), front.is_declared());
+        let (endpoint, authorization) = (self.connection.endpoint.clone(), self.connection.authorization.clone());
+        let before = self.backlog.undeclared_before_front();
+        let open = Session::open(endpoint, authorization, before, request, &mut declared);
+        let opened = self.meanwhile(timeout(self.connection.stall_timeout, open)).await?;
         // The front attempt is still the same: meanwhile, attempts only join behind it.
         if let Some(front) = self.backlog.front_mut().filter(|_| declared) {
             front.declare();
@@ -110,6 +121,8 @@ impl Uploader {
 
     async fn converse(&mut self, mut session: Session, outgoing: Outgoing) -> Result<End, Stopped> {
         loop {
+            let Some(front) = self.backlog.front_mut() else { return Ok(End::Delivered) };
+            front.refill();
             let Some(front) = self.backlog.front() else { return Ok(End::Delivered) };
             let outcome = self.closing.and_then(|closing| closing.outcome).filter(|_| !self.backlog.has_next());
             if session.opened && front.is_delivered() {
@@ -126,6 +139,7 @@ impl Uploader {
                 session.stuck_since = Instant::now();
             }
             session.owes_answer = owes_answer;
+            let stop = self.stop();
             tokio::select! {
                 message = session.incoming.message() => match message {
                     Ok(Some(v1::ServerMessage { message: Some(message) })) => {
@@ -163,10 +177,10 @@ impl Uploader {
                     let _ = outgoing.try_send(wrap(client_message::Message::Heartbeat(v1::Heartbeat {})));
                     session.last_sent = Instant::now();
                 }
-                () = sleep_until(session.stuck_since + self.stall_timeout), if owes_answer => {
+                () = sleep_until(session.stuck_since + self.connection.stall_timeout), if owes_answer => {
                     return Ok(End::Interrupted(Interruption::disconnected("the server stopped acknowledging frames")));
                 }
-                () = stop(self.closing) => return Err(Stopped),
+                () = stop => return Err(Stopped),
             }
         }
     }

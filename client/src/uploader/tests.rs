@@ -1,16 +1,21 @@
 //! A simulation without a network: the backlog against a server that keeps the protocol over a connection that breaks
-//! at random, in a buffer far too small.
+//! at random, in a buffer far too small, with and without a spool, the disk of which breaks at random and outlives the
+//! process.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use gradwatch_proto::v1::{self, client_message::Message};
 use prost::Message as _;
+use uuid::Uuid;
 
 use super::backlog::Backlog;
 use crate::buffer::Entry;
 use crate::random::SplitMix64;
 use crate::shared::Shared;
+use crate::spool::{self, RunSpool, Spool};
 
 const CAPACITY_BYTES: usize = 16 << 10;
 const MAX_MESSAGE_BYTES: usize = 1000;
@@ -67,13 +72,15 @@ struct Simulation {
     answers: VecDeque<Answer>,
     submitted: u64,
     lost: u64,
+    /// Frames that are longer than the server takes.
+    too_long: u64,
 }
 
 impl Simulation {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, spool: Option<RunSpool>) -> Self {
         let shared = Arc::new(Shared::new());
-        let mut backlog = Backlog::new(CAPACITY_BYTES, shared.clone());
-        backlog.begin(v1::Attempt::default(), None);
+        let mut backlog = Backlog::new(CAPACITY_BYTES, spool, true, shared.clone());
+        backlog.begin(request(), None);
         let mut simulation = Self {
             random: SplitMix64(seed),
             shared,
@@ -83,6 +90,7 @@ impl Simulation {
             answers: VecDeque::new(),
             submitted: 0,
             lost: 0,
+            too_long: 0,
         };
         simulation.connect();
         simulation
@@ -102,7 +110,9 @@ impl Simulation {
         self.submitted += 1;
         let seq = self.submitted;
         // Some are longer than the server takes.
-        let name = "n".repeat(self.random.below(1100) as usize);
+        let is_too_long = self.random.below(20) == 0;
+        self.too_long += u64::from(is_too_long);
+        let name = "n".repeat(if is_too_long { MAX_MESSAGE_BYTES } else { self.random.below(900) as usize });
         let frame = v1::Frame { seq, step: 3 * seq, scalars: [(name, 1.0)].into(), ..v1::Frame::default() };
         let attached = v1::Frame { happened: vec![seq.to_string()], ..v1::Frame::default() };
         let (bytes, attached) = (frame.encode_to_vec().into(), attached.encode_to_vec().into());
@@ -111,6 +121,7 @@ impl Simulation {
 
     fn send(&mut self) {
         let front = self.backlog.front_mut().unwrap();
+        front.refill();
         let could_send = front.can_send();
         match front.next_message(MAX_MESSAGE_BYTES) {
             Some(Message::Frames(batch)) => {
@@ -125,7 +136,8 @@ impl Simulation {
             Some(Message::Dropped(dropped)) => {
                 // A server may ask for the rest of a stretch only.
                 assert!(dropped.first_step <= 3 * dropped.from_seq);
-                assert_eq!(dropped.last_step, 3 * dropped.to_seq);
+                // Of what is not on disk any more only the steps around it are known.
+                assert!((0..3).contains(&(dropped.last_step - 3 * dropped.to_seq)));
                 self.wire.push_back((dropped.from_seq, dropped.to_seq, false));
             }
             None => assert!(!could_send),
@@ -175,31 +187,139 @@ impl Simulation {
     }
 }
 
+fn request() -> v1::OpenRunRequest {
+    let (run_id, attempt_id) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
+    let attempt = v1::Attempt { attempt_id, started_at_us: 1, ..v1::Attempt::default() };
+    v1::OpenRunRequest { run_id, attempt: Some(attempt), ..v1::OpenRunRequest::default() }
+}
+
+impl Simulation {
+    /// Delivers everything.
+    fn finish(&mut self) {
+        self.backlog.complete();
+        let mut acts = 0;
+        while !self.backlog.front().unwrap().is_delivered() {
+            self.act(false);
+            acts += 1;
+            assert!(acts < 1_000_000, "it does not come to an end");
+        }
+    }
+
+    /// Every sequence number was settled in order and once; gives the number of frames.
+    fn check_settled(&self, last_seq: u64) -> u64 {
+        let mut next_seq = 1;
+        for &(from, to, _) in &self.server.settled {
+            assert_eq!(from, next_seq, "in order, without holes, each once");
+            next_seq = to + 1;
+        }
+        assert_eq!(next_seq, last_seq + 1);
+        self.server.settled.iter().filter(|(_, _, is_frame)| *is_frame).count() as u64
+    }
+
+    fn check_fates(&self) {
+        let status = self.shared.status();
+        assert_eq!(self.submitted, status.settled + status.dropped + status.rejected);
+        assert_eq!(self.check_settled(self.submitted), self.submitted - status.dropped);
+    }
+
+    /// The process dies, and another one finds what it left: so many frames.
+    fn die(&mut self, dir: &Path) -> u64 {
+        self.shared = Arc::new(Shared::new());
+        self.backlog = Backlog::new(CAPACITY_BYTES, None, true, self.shared.clone());
+        let [left] = &spool::scan(dir).unwrap()[..] else { panic!("one attempt is left") };
+        assert!(!left.live && left.damage.is_empty(), "{left:?}");
+        let delivery = spool::left_behind(&left.path, CAPACITY_BYTES, &self.shared).unwrap().unwrap();
+        assert_eq!(self.shared.status().spooled, left.frames);
+        self.backlog = delivery.backlog(&self.shared);
+        self.connect();
+        left.frames
+    }
+}
+
+#[test]
+fn a_spool_loses_nothing_that_the_disk_took() {
+    for seed in 0..30 {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = RunSpool::new(Spool::new(dir.path()).max_bytes(64 << 20), String::new());
+        let mut simulation = Simulation::new(seed, Some(spool));
+        for _ in 0..3000 {
+            simulation.act(true);
+            // A rejected frame is on disk until the mark passes it.
+            let status = simulation.shared.status();
+            let counted = status.spooled + status.settled + status.dropped;
+            assert!(counted <= simulation.submitted, "{status:?}");
+            assert!(counted + status.rejected >= simulation.submitted, "{status:?}");
+        }
+        let dies = seed % 3 > 0;
+        if dies {
+            // In the middle of a delivery as well.
+            for _ in 0..seed % 3 {
+                simulation.die(dir.path());
+                for _ in 0..300 {
+                    simulation.act(false);
+                }
+            }
+        }
+        simulation.finish();
+        let frames = simulation.check_settled(simulation.submitted);
+        assert_eq!(frames, simulation.submitted - simulation.too_long, "only what no server takes is lost");
+        assert_eq!(simulation.shared.status().spooled, 0);
+        simulation.backlog.front_mut().unwrap().remove();
+        assert_eq!(simulation.shared.status().spooled_bytes, 0);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+    }
+}
+
+#[test]
+fn a_spool_whose_disk_breaks_or_is_too_small_gives_every_frame_one_fate() {
+    let mut dropped = 0;
+    for seed in 0..30 {
+        let dir = tempfile::tempdir().unwrap();
+        let max_bytes = if seed % 2 == 0 { 64 << 20 } else { 2 * CAPACITY_BYTES as u64 };
+        let spool = RunSpool::new(Spool::new(dir.path()).max_bytes(max_bytes), String::new());
+        let broken = spool.broken.clone();
+        broken.store(seed % 5 == 0, Relaxed);
+        let mut simulation = Simulation::new(seed, Some(spool));
+        for _ in 0..3000 {
+            if simulation.random.below(100) == 0 {
+                broken.fetch_xor(true, Relaxed);
+            }
+            simulation.act(true);
+            let status = simulation.shared.status();
+            assert!(status.spooled + status.settled + status.dropped <= simulation.submitted, "{status:?}");
+            assert!(status.spooled_bytes <= max_bytes, "{status:?}");
+        }
+        if seed % 3 == 0 {
+            broken.store(false, Relaxed);
+            simulation.backlog.leave();
+            let spooled = simulation.shared.status().spooled;
+            // What cannot be sent is still there, until the mark has passed it.
+            let found = simulation.die(dir.path());
+            assert!((spooled..=spooled + simulation.too_long).contains(&found), "{found} of {spooled}");
+            simulation.finish();
+            // A new count began; what was dropped before is counted by the process before.
+            simulation.check_settled(simulation.submitted);
+        } else {
+            simulation.finish();
+            simulation.check_fates();
+            assert_eq!(simulation.shared.status().spooled, 0);
+        }
+        dropped += simulation.shared.status().dropped;
+    }
+    assert!(dropped > 0, "the simulation is too tame");
+}
+
 #[test]
 fn every_frame_has_one_fate_and_memory_is_bounded() {
     let (mut dropped, mut rejected, mut lost) = (0, 0, 0);
     for seed in 0..60 {
-        let mut simulation = Simulation::new(seed);
+        let mut simulation = Simulation::new(seed, None);
         for _ in 0..3000 {
             simulation.act(true);
         }
-        simulation.backlog.complete();
-        let mut acts = 0;
-        while !simulation.backlog.front().unwrap().is_delivered() {
-            simulation.act(false);
-            acts += 1;
-            assert!(acts < 1_000_000, "it does not come to an end");
-        }
+        simulation.finish();
+        simulation.check_fates();
         let status = simulation.shared.status();
-        assert_eq!(simulation.submitted, status.settled + status.dropped + status.rejected);
-        let mut next_seq = 1;
-        for &(from, to, _) in &simulation.server.settled {
-            assert_eq!(from, next_seq, "in order, without holes, each once");
-            next_seq = to + 1;
-        }
-        assert_eq!(next_seq, simulation.submitted + 1);
-        let frames = simulation.server.settled.iter().filter(|(_, _, is_frame)| *is_frame);
-        assert_eq!(frames.count() as u64, simulation.submitted - status.dropped);
         dropped += status.dropped;
         rejected += status.rejected;
         lost += simulation.lost;

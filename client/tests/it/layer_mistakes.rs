@@ -92,6 +92,7 @@ fn unknown_layers_and_other_instruments() {
 fn cascades_that_cannot_be() {
     let large = vec![1.0_f32; (1 << 20) + 1];
     let of = |entries: usize| CascadeSnapshot::of_gradient([&large[..entries]]);
+    let windows = |values: usize| CascadeSnapshot::of_windows(&large[..values]);
     let frame = |snapshot| Frame::new().cascade("grad", snapshot);
     assert_refused(&[
         (frame(of(0).with_whole()), r#"layer "grad": cascade.tensors: is empty"#),
@@ -102,6 +103,10 @@ fn cascades_that_cannot_be() {
         (frame(of((1 << 20) + 1).with_whole()), "cascade.whole: 1048577 entries, at most 1048576: send the fraction"),
         (frame(of(10).with_fraction(0, 0.1)), "cascade.whole_fraction: 0 sites are not between 1 and 2^53"),
         (frame(of(10).with_fraction(1 << 53, 0.1)), "cascade.whole_fraction: 9007199254740992 sites"),
+        (frame(windows(0)), "cascade.windows: is empty"),
+        (frame(windows(4_097)), "cascade.windows: 4097 values are not whole windows of 4096"),
+        (frame(windows(65 * 4_096)), "cascade.windows: 266240 values, at most 262144"),
+        (frame(windows(4_096).with_whole()), "cascade.whole: windows do not hold all entries: give the tensors"),
     ]);
 }
 

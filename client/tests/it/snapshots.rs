@@ -100,6 +100,19 @@ fn a_cascade_travels_as_windows_of_magnitudes_over_the_rms() {
     assert_eq!(sent.whole, None);
 }
 
+/// Whoever cuts the windows: the bytes are the same.
+#[test]
+fn windows_cut_by_the_caller_travel_as_those_of_the_gradient() {
+    let a: Vec<f32> = (0..50_000).map(|i| (i as f32 * 0.37).sin() * 1e-6).collect();
+    let b: Vec<f32> = (0..30_000).map(|i| (i as f32 * 0.11).cos() * 30.0 + 1.0).collect();
+    let cut = spectra::windows(&[&a, &b]).unwrap().concat();
+    assert_eq!(cut.len(), 16 * spectra::WINDOW_VALUES);
+    let sent = cascade(CascadeSnapshot::of_windows(&cut));
+    assert_eq!(sent, cascade(CascadeSnapshot::of_gradient([&a, &b])));
+    let sent = cascade(CascadeSnapshot::of_windows(&cut).with_fraction(80_000, 0.5));
+    assert_eq!(sent.whole, Some(Whole::WholeFraction(v1::WholeFraction { sites: 80_000, phi: 0.5 })));
+}
+
 #[test]
 fn a_whole_gradient_travels_beside_its_windows_or_without() {
     let large: Vec<f32> = (0..70_000).map(|i| i as f32).collect();

@@ -10,6 +10,7 @@ mod reanalyze;
 mod remote;
 mod rules;
 mod serve;
+mod sync;
 mod table;
 mod token;
 
@@ -44,6 +45,7 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Make a run of checkpoint files
     Import(import::ImportArgs),
+    Sync(sync::SyncArgs),
     /// Compute readings of a run again, with other windows
     Reanalyze(reanalyze::ReanalyzeArgs),
     /// Ask what rules would have said of recorded runs
@@ -100,6 +102,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Sync(args) => sync::run(&args),
         Command::Reanalyze(args) => reanalyze::run(&args),
         Command::Backtest(args) => backtest::run(&args),
         Command::Rules(command) => rules::run(&command),

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use gradwatch_proto::v1;
 use gradwatch_spectral::{sketch, window::Window};
 use gradwatch_store::{
-    AttemptDeclaration, AttemptId, Encoding, GroupSpec, Kind, OpenAttempt, Resumes, RunDeclaration, RunId, StreamSpec,
-    TensorSpec,
+    AttemptDeclaration, AttemptId, Encoding, GroupSpec, Kind, OpenAttempt, ResumeFrom, Resumes, RunDeclaration, RunId,
+    StreamSpec, TensorSpec,
 };
 
 use super::{STEP_LIMIT, layers::layers, stream::ROW_BYTES, text};
@@ -112,11 +112,15 @@ fn config(json: &str, limits: &Limits) -> Result<serde_json::Value, Error> {
     Ok(value)
 }
 
-fn resumes(resumes: &v1::Resumes) -> Result<Resumes, Error> {
+fn resumes(resumes: &v1::Resumes) -> Result<ResumeFrom, Error> {
     if resumes.step >= STEP_LIMIT {
         return Err(Error::invalid("attempt.resumes.step", format!("{} is not below 2^53", resumes.step)));
     }
-    Ok(Resumes { attempt_id: attempt_id("attempt.resumes.attempt_id", &resumes.attempt_id)?, step: resumes.step })
+    if resumes.attempt_id.is_empty() {
+        return Ok(ResumeFrom::Newest { step: resumes.step });
+    }
+    let attempt_id = attempt_id("attempt.resumes.attempt_id", &resumes.attempt_id)?;
+    Ok(ResumeFrom::Attempt(Resumes { attempt_id, step: resumes.step }))
 }
 
 fn stream_spec(spec: v1::StreamSpec, limits: &Limits, instruments: &Instruments) -> Result<StreamSpec, Error> {

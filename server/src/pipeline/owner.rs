@@ -154,9 +154,11 @@ impl RunOwner {
         let order = lineage::order(&self.segments);
         let segment = owner.segment.segment;
         for later in order.iter().skip_while(|it| **it != segment).skip(1) {
-            let links = self.attempts.get(later).map_or(&[][..], |held| &held.links);
-            let connected = (0..).zip(links).filter(|(_, link)| link.connection.is_some());
-            connected.for_each(|(shard, _)| owner.leave(shard));
+            let Some(held) = self.attempts.get(later) else { continue };
+            let connected = (0..).zip(&held.links).filter(|(_, link)| link.connection.is_some());
+            let gone: Vec<u32> =
+                connected.map(|(shard, _)| shard).filter(|&it| same_process(&owner, &held.owner, it)).collect();
+            gone.into_iter().for_each(|shard| owner.leave(shard));
         }
         self.attempts.insert(owner.segment.segment, Held::new(owner));
     }
@@ -170,12 +172,15 @@ impl RunOwner {
 
     /// Gives a shard a connection; an earlier one of the same writer is closed by this.
     ///
-    /// Invariant: a client opens an attempt only when all that it sent of earlier ones is settled. So nobody waits in those
-    /// for a shard that has gone on, and steps that only others of them had reached are settled at the next look.
+    /// Invariant: a process opens an attempt only when all that it sent of its earlier ones is settled. So nobody waits in
+    /// those for a shard that has gone on, and steps that only others of them had reached are settled at the next look. What
+    /// a process that was killed had not sent may still come from its spool, whatever others have begun since.
     pub(crate) fn connect(&mut self, segment: u32, shard: u32, connection: Connection, now_us: i64) {
         self.pulse.heard(now_us);
         for earlier in lineage::order(&self.segments).into_iter().take_while(|it| *it != segment) {
-            if let Some(held) = self.attempts.get_mut(&earlier) {
+            let (Some(now), Some(before)) = (self.attempt(segment), self.attempt(earlier)) else { continue };
+            let has_gone_on = same_process(before, now, shard);
+            if let Some(held) = self.attempts.get_mut(&earlier).filter(|_| has_gone_on) {
                 held.owner.leave(shard);
             }
         }
@@ -445,6 +450,12 @@ impl RunOwner {
             None => self.segments.iter().find(|it| it.segment == segment).and_then(|it| it.last_step),
         }
     }
+}
+
+/// Whether one process writes a shard of two attempts.
+fn same_process(left: &SegmentOwner, right: &SegmentOwner, shard: u32) -> bool {
+    let writer = |owner: &SegmentOwner| owner.shard(shard).and_then(|shard| shard.writer_id.clone());
+    writer(left).is_some() && writer(left) == writer(right)
 }
 
 fn rejected(rejection: Rejection) -> server_message::Message {

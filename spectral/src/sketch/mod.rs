@@ -83,6 +83,18 @@ impl TensorName {
     pub fn new(name: &str) -> Self {
         Self(fnv1a(name))
     }
+
+    /// The same from what [`TensorName::key`] gave.
+    #[must_use]
+    pub fn from_key(key: u64) -> Self {
+        Self(key)
+    }
+
+    /// The name's hash.
+    #[must_use]
+    pub fn key(self) -> u64 {
+        self.0
+    }
 }
 
 /// The map S for one dimension and seed. Immutable: share one between threads, each with its own accumulator.
@@ -124,6 +136,19 @@ impl Sketcher {
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// The rotation r of a tensor's chunk, and whether its sign u is −: for sketching on another device, which has to
+    /// repeat them.
+    #[must_use]
+    pub fn chunk(&self, tensor: TensorName, chunk: u64) -> (usize, bool) {
+        let z = mix(mix(self.seed ^ tensor.0) ^ chunk);
+        (z as usize & (self.dim() - 1), hash::sign(z) != 0)
+    }
+
+    /// Whether the sign v_j of each column is −.
+    pub fn column_is_negative(&self) -> impl Iterator<Item = bool> {
+        self.column_signs.iter().map(|sign| *sign != 0)
     }
 
     /// y += S(slice): adds the sketch of a contiguous row-major slice of a tensor to the d buckets of `acc`.

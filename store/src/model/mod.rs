@@ -21,7 +21,7 @@ pub use commit::{
 pub use run::{Run, RunCounters, RunDeclaration, RunId, RunState};
 pub use segment::{
     AttemptDeclaration, AttemptId, Encoding, GroupSpec, Kind, LayerKey, LayerSpec, OpenAttempt, OpenedAttempt,
-    OwnedRun, Resumes, Segment, ShardMark, StreamSpec, TensorSpec,
+    OwnedRun, ResumeFrom, Resumes, Segment, ShardMark, StreamSpec, TensorSpec,
 };
 pub use sketch::{SketchBlock, SketchBlockInfo, SketchExtent, SketchStream};
 pub use token::{Scope, Token, TokenHash, TokenId};

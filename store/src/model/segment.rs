@@ -171,6 +171,18 @@ pub struct Resumes {
     pub step: u64,
 }
 
+/// What a client says that its attempt continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResumeFrom {
+    /// This attempt.
+    Attempt(Resumes),
+    /// The newest that the run has when the attempt is first opened, if it has any.
+    Newest {
+        /// Its last step that still stands.
+        step: u64,
+    },
+}
+
 /// What a client says about an attempt when it opens it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttemptDeclaration {
@@ -179,7 +191,7 @@ pub struct AttemptDeclaration {
     /// The client's clock, microseconds since the Unix epoch.
     pub started_at_us: i64,
     /// What it continues.
-    pub resumes: Option<Resumes>,
+    pub resumes: Option<ResumeFrom>,
     /// A launch that resumes nothing says so when it may join a run that already has attempts.
     pub unrelated: bool,
     /// Number of shards.

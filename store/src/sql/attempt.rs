@@ -7,7 +7,7 @@ use crate::{
     backend::{Access, Backend, Session, Statement},
     codec, declaration,
     error::StoreError,
-    model::{OpenAttempt, OpenedAttempt, Run, RunState},
+    model::{OpenAttempt, OpenedAttempt, Resumes, Run, RunState},
 };
 
 /// Invariant: for one `writer_id` opening is idempotent. What an attempt declared at first stands: its spec, its shard
@@ -21,7 +21,8 @@ pub(super) async fn open_attempt<B: Backend>(backend: &B, open: &OpenAttempt) ->
     }
     let run = runs::locked_run::<B>(&mut tx, open.run.run_id).await?;
     let segments = runs::read_segments(&mut tx, open.run.run_id).await?;
-    let opened = declaration::judge(open, run.as_ref(), &segments)?;
+    let resumes = declaration::resumed(&segments, &open.attempt);
+    let opened = declaration::judge(open, resumes, run.as_ref(), &segments)?;
     // Whoever only reconnects has declared all this before; what was changed since then must not be set back.
     let new_shard = match writer(&mut tx, open, opened.segment).await? {
         Some(writer_id) if writer_id != open.writer_id => {
@@ -33,10 +34,15 @@ pub(super) async fn open_attempt<B: Backend>(backend: &B, open: &OpenAttempt) ->
     };
     match &run {
         None => insert_run(&mut tx, open).await?,
-        Some(run) => update_run(&mut tx, run, open, opened.created, new_shard).await?,
+        Some(run) => {
+            let late = opened.created && !declaration::is_newest(open, opened.segment, resumes, &segments);
+            let news = News { attempt: opened.created && !late, shard: new_shard && !late };
+            update_run(&mut tx, run, open, news).await?;
+        }
     }
     if opened.created {
-        insert_segment(&mut tx, open, opened.segment, declaration::start(&segments, &open.attempt)).await?;
+        let started_at_us = declaration::start(&segments, resumes, &open.attempt);
+        insert_segment(&mut tx, open, opened.segment, resumes, started_at_us).await?;
     }
     if new_shard {
         insert_mark(&mut tx, open, opened.segment).await?;
@@ -76,20 +82,23 @@ async fn insert_run(tx: &mut impl Session, open: &OpenAttempt) -> Result<(), Sto
     Ok(())
 }
 
-/// The run is heard of. A new shard adds its labels; a new attempt gives name and config anew, and the run runs again.
-async fn update_run(
-    tx: &mut impl Session,
-    run: &Run,
-    open: &OpenAttempt,
-    new_attempt: bool,
-    new_shard: bool,
-) -> Result<(), StoreError> {
+/// What an opening brings.
+struct News {
+    /// An attempt that stands behind all others.
+    attempt: bool,
+    /// A shard, of an attempt that is known or stands behind all others.
+    shard: bool,
+}
+
+/// The run is heard of. A new shard adds its labels; a new attempt gives name and config anew, and the run runs again. One
+/// that comes to be known only when a later one is there already, because it lay in a spool, changes nothing of that.
+async fn update_run(tx: &mut impl Session, run: &Run, open: &OpenAttempt, news: News) -> Result<(), StoreError> {
     let mut labels = run.labels.clone();
-    if new_shard {
+    if news.shard {
         labels.extend(open.run.labels.clone());
     }
     let (name, state, last_step) =
-        if new_attempt { (&open.run.name, RunState::Running, None) } else { (&run.name, run.state, run.last_step) };
+        if news.attempt { (&open.run.name, RunState::Running, None) } else { (&run.name, run.state, run.last_step) };
     let update = Statement::new(
         "UPDATE runs SET name = $1, state = $2, last_step = $3, last_seen_us = $4, labels = $5 WHERE run_id = $6",
     );
@@ -101,7 +110,7 @@ async fn update_run(
         .bind(codec::to_json("labels", &labels)?)
         .bind(run.run_id);
     tx.execute(update).await?;
-    if new_attempt {
+    if news.attempt {
         let update = Statement::new("UPDATE run_configs SET config = $1 WHERE run_id = $2")
             .bind(codec::to_json("config", &open.run.config)?)
             .bind(run.run_id);
@@ -114,6 +123,7 @@ async fn insert_segment(
     tx: &mut impl Session,
     open: &OpenAttempt,
     segment: u32,
+    resumes: Option<Resumes>,
     started_at_us: i64,
 ) -> Result<(), StoreError> {
     let attempt = &open.attempt;
@@ -128,8 +138,8 @@ async fn insert_segment(
         .bind(attempt.attempt_id.0)
         .bind(started_at_us)
         .bind(open.now_us)
-        .bind(attempt.resumes.map(|resumes| resumes.attempt_id.0))
-        .bind(attempt.resumes.map(|resumes| codec::to_i64("attempt.resumes.step", resumes.step)).transpose()?)
+        .bind(resumes.map(|resumes| resumes.attempt_id.0))
+        .bind(resumes.map(|resumes| codec::to_i64("attempt.resumes.step", resumes.step)).transpose()?)
         .bind(attempt.shard_count)
         .bind(open.environment.as_str())
         .bind(codec::to_json("spec", &attempt.spec)?);

@@ -1,9 +1,9 @@
 //! Opening attempts.
 
 use gradwatch_store::lineage::{self, SegmentRange};
-use gradwatch_store::{Encoding, Kind, OpenAttempt, OpenedAttempt, RunPatch, RunState, StoreError};
+use gradwatch_store::{Encoding, Kind, OpenAttempt, OpenedAttempt, ResumeFrom, RunPatch, RunState, StoreError};
 
-use crate::fixture::{AnyStore, mark, open, owned, resume, run_id, step, take};
+use crate::fixture::{AnyStore, attempt_id, mark, open, owned, resume, run_id, step, take};
 
 pub(crate) async fn opening_is_idempotent(store: AnyStore) {
     let first = store.open_attempt(&open(1, 1)).await.unwrap();
@@ -100,7 +100,7 @@ pub(crate) async fn a_changed_declaration_is_refused(store: AnyStore) {
         ("spec.kinds", |open| open.attempt.spec.kinds = vec![Kind::Update]),
         ("spec.update_interval", |open| open.attempt.spec.update_interval += 1),
         ("shard_count", |open| open.attempt.shard_count = 2),
-        ("attempt.resumes.step", |open| open.attempt.resumes.as_mut().unwrap().step += 1),
+        ("attempt.resumes.step", |open| open.attempt.resumes = resume(1, 2, 1, 11).attempt.resumes),
         ("attempt.resumes", |open| open.attempt.resumes = None),
         ("shard", |open| open.shard = 1),
     ];
@@ -122,6 +122,37 @@ pub(crate) async fn what_is_resumed_must_exist(store: AnyStore) {
     assert_eq!(conflict(&store, &resume(1, 2, 20, 10)).await, "attempt.resumes.attempt_id");
     assert_eq!(conflict(&store, &resume(1, 2, 2, 10)).await, "attempt.resumes.attempt_id");
     assert_eq!(store.open_attempt(&resume(1, 2, 1, 10)).await.unwrap().segment, 2);
+}
+
+pub(crate) async fn the_newest_attempt_is_found_out_once(store: AnyStore) {
+    let newest = |attempt: u64, step: u64| {
+        let mut newest = open(1, attempt);
+        newest.attempt.resumes = Some(ResumeFrom::Newest { step });
+        newest
+    };
+    // There is none yet, and who began the run goes on having begun it.
+    assert_eq!(store.open_attempt(&newest(1, 10)).await.unwrap(), OpenedAttempt { segment: 1, created: true });
+    store.open_attempt(&newest(2, 20)).await.unwrap();
+    for (attempt, segment) in [(1, 1), (2, 2)] {
+        let answer = store.open_attempt(&newest(attempt, 10 * attempt)).await.unwrap();
+        assert_eq!(answer, OpenedAttempt { segment, created: false });
+    }
+    assert_eq!(conflict(&store, &newest(2, 21)).await, "attempt.resumes.step");
+    // The newest is the one at the end of the line, whatever was opened last.
+    store.open_attempt(&resume(1, 3, 2, 15)).await.unwrap();
+    let mut replacing = open(1, 4);
+    replacing.attempt.unrelated = true;
+    store.open_attempt(&replacing).await.unwrap();
+    let mut aside = resume(1, 5, 1, 5);
+    aside.attempt.started_at_us = 0;
+    store.open_attempt(&aside).await.unwrap();
+    store.open_attempt(&newest(6, 30)).await.unwrap();
+    store.open_attempt(&newest(2, 20)).await.unwrap();
+    let segments = store.segments(run_id(1)).await.unwrap();
+    let resumed: Vec<_> = segments.iter().map(|it| it.resumes.map(|it| (it.attempt_id, it.step))).collect();
+    let expected = [None, Some((1, 20)), Some((2, 15)), None, Some((1, 5)), Some((4, 30))]
+        .map(|it| it.map(|(id, step)| (attempt_id(id), step)));
+    assert_eq!(resumed, expected);
 }
 
 pub(crate) async fn shards_join_one_attempt(store: AnyStore) {
@@ -174,6 +205,26 @@ pub(crate) async fn a_new_attempt_runs_again(store: AnyStore) {
     assert_eq!((run.created_at_us, run.last_seen_us), (5_000, 10_000));
     let segments = store.segments(run_id(1)).await.unwrap();
     assert_eq!((segments[0].last_step, segments[1].last_step), (Some(7), None));
+}
+
+pub(crate) async fn an_attempt_that_comes_to_be_known_late_changes_nothing_of_the_run(store: AnyStore) {
+    let mut commit = owned(&store, 1).await;
+    let mut newest = resume(1, 102, 100, 5);
+    newest.attempt.started_at_us += 2;
+    store.open_attempt(&newest).await.unwrap();
+    commit.patch = RunPatch { state: Some(RunState::Finished), last_step: Some(7), ..RunPatch::default() };
+    store.commit(&[commit]).await.unwrap();
+    // It began before the newest one and lay in a spool meanwhile.
+    let mut late = resume(1, 101, 100, 5);
+    late.attempt.started_at_us += 1;
+    late.run.name = "renamed".to_owned();
+    late.run.config = serde_json::json!({"lr": 1});
+    assert!(store.open_attempt(&late).await.unwrap().created);
+    let run = store.run(run_id(1)).await.unwrap();
+    assert_eq!((run.state, run.name, run.last_step), (RunState::Finished, newest.run.name, Some(7)));
+    assert_eq!(run.config, newest.run.config);
+    let segments = store.segments(run_id(1)).await.unwrap();
+    assert_eq!(lineage::order(&segments), [1, 3, 2]);
 }
 
 pub(crate) async fn the_project_is_fixed(store: AnyStore) {

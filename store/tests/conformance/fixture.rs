@@ -13,8 +13,8 @@ use gradwatch_spectral::{
 use gradwatch_store::{
     AnalysisSpec, AttemptDeclaration, AttemptId, Encoding, EventRow, GroupSpec, Kind, LIVE_ANALYSIS, LayerKey,
     LayerReadingRow, LayerSpec, MarkMove, NewAnalysis, OpenAttempt, PendingSnapshot, PredictionRow, ReadingRow,
-    Resumes, RollupRow, RunCommit, RunDeclaration, RunId, SnapshotKey, StepRow, Store, StreamKey, StreamSpec,
-    TensorSpec, lineage::SegmentRange,
+    ResumeFrom, Resumes, RollupRow, RunCommit, RunDeclaration, RunId, SnapshotKey, StepRow, Store, StreamKey,
+    StreamSpec, TensorSpec, lineage::SegmentRange,
 };
 use uuid::Uuid;
 
@@ -197,7 +197,7 @@ pub(crate) fn open(run: u64, attempt: u64) -> OpenAttempt {
 /// An attempt that resumes another.
 pub(crate) fn resume(run: u64, attempt: u64, resumed: u64, step: u64) -> OpenAttempt {
     let mut open = open(run, attempt);
-    open.attempt.resumes = Some(Resumes { attempt_id: attempt_id(resumed), step });
+    open.attempt.resumes = Some(ResumeFrom::Attempt(Resumes { attempt_id: attempt_id(resumed), step }));
     open
 }
 

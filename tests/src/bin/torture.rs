@@ -1,18 +1,56 @@
-//! `cargo xtask torture`: kills a server under load and looks for what was lost. Ends with a panic that says what.
+//! `cargo xtask torture`: kills a server, or jobs, under load and looks for what was lost. Ends with a panic that says what.
 
 use std::time::{Duration, Instant};
 
-use clap::{CommandFactory as _, Parser, error::ErrorKind};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum as _, error::ErrorKind};
 use gradwatch_tests::{
     Backend,
+    killed_jobs::{self, KilledJob, Mode, kill_jobs},
     torture::{Database, Options, torture},
 };
 use serde_json::json;
 
 /// Kill a server under load again and again, and compare what is stored with what was acknowledged
 #[derive(Parser)]
-#[command(name = "cargo xtask torture")]
+#[command(name = "cargo xtask torture", args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    of_server: OfServer,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Kill jobs again and again, with a server that comes and goes, and compare what is stored in the end with what was
+    /// acknowledged and what lay in their spools
+    Clients(OfClients),
+    /// A job to be killed
+    #[command(hide = true)]
+    Job(KilledJob),
+}
+
+#[derive(Args)]
+struct OfClients {
+    /// SIGKILLs to jobs, over all modes
+    #[arg(long, default_value_t = 450)]
+    kills: u32,
+    /// How jobs and server get along; may be repeated. Default: all
+    #[arg(long = "mode", value_enum)]
+    modes: Vec<Mode>,
+    /// The longest that a job lives, in milliseconds
+    #[arg(long, default_value_t = 400)]
+    lifetime_ms: u64,
+    /// What moments and numbers follow from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print the summaries as JSON, one a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct OfServer {
     /// SIGKILLs to the server
     #[arg(long, default_value_t = 200)]
     kills: u32,
@@ -38,7 +76,41 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() {
-    let Arguments { kills, backend, database_kills, pause_ms, shards, seed, json } = Arguments::parse();
+    let Arguments { what, of_server } = Arguments::parse();
+    match what {
+        None => kill_server(of_server).await,
+        Some(What::Clients(of_clients)) => kill_clients(of_clients).await,
+        Some(What::Job(job)) => job.run(),
+    }
+}
+
+async fn kill_clients(OfClients { kills, mut modes, lifetime_ms, seed, json }: OfClients) {
+    if modes.is_empty() {
+        modes = Mode::value_variants().to_vec();
+    }
+    let count = modes.len() as u32;
+    for (index, mode) in (0..).zip(modes) {
+        // The first ones take what does not divide.
+        let kills = kills / count + u32::from(index < kills % count);
+        let options = killed_jobs::Options { kills, mode, lifetime: Duration::from_millis(lifetime_ms), seed };
+        let mut told = Instant::now();
+        let report = kill_jobs(options, |killed| {
+            if told.elapsed() >= Duration::from_secs(5) {
+                told = Instant::now();
+                eprintln!("{mode:?}: {killed} of {kills} kills");
+            }
+        })
+        .await;
+        if json {
+            println!("{}", report.json());
+        } else {
+            println!("{report}");
+        }
+    }
+}
+
+async fn kill_server(of_server: OfServer) {
+    let OfServer { kills, backend, database_kills, pause_ms, shards, seed, json } = of_server;
     if backend == Backend::Sqlite && database_kills > 0 {
         let message = "--database-kills needs --backend postgres: SQLite is killed with the server";
         Arguments::command().error(ErrorKind::ArgumentConflict, message).exit();

@@ -14,8 +14,8 @@ use gradwatch_spectral::{
 };
 use gradwatch_store::{
     AttemptDeclaration, AttemptId, Encoding, EventRow, GroupSpec, Kind, LIVE_ANALYSIS, NonFinitePayload, OpenAttempt,
-    ReadingRow, Resumes, RollupRow, RunCommit, RunDeclaration, RunId, RunPatch, StepRow, Store, StreamKey, StreamSpec,
-    TensorSpec, sqlite::SqliteStore,
+    ReadingRow, ResumeFrom, Resumes, RollupRow, RunCommit, RunDeclaration, RunId, RunPatch, StepRow, Store, StreamKey,
+    StreamSpec, TensorSpec, sqlite::SqliteStore,
 };
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -254,7 +254,8 @@ fn attempt(run: u64, attempt: u64, resumes: Option<(u64, u64)>) -> OpenAttempt {
         attempt: AttemptDeclaration {
             attempt_id: attempt_id(attempt),
             started_at_us: 1_700_000_000_000_000 + attempt as i64,
-            resumes: resumes.map(|(attempt, step)| Resumes { attempt_id: attempt_id(attempt), step }),
+            resumes: resumes
+                .map(|(attempt, step)| ResumeFrom::Attempt(Resumes { attempt_id: attempt_id(attempt), step })),
             unrelated: false,
             shard_count: 1,
             spec: StreamSpec {

@@ -62,7 +62,7 @@ impl<'a> Import<'a> {
         sent?;
         settled?;
         if report.settled < report.submitted || report.reason.is_some() {
-            return Err(ImportError::Undelivered(report));
+            return Err(ImportError::Undelivered(Box::new(report)));
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ pub(super) enum ImportError {
     #[error(transparent)]
     Wait(#[from] WaitError),
     #[error("not everything was delivered: {0}")]
-    Undelivered(CloseReport),
+    Undelivered(Box<CloseReport>),
 }
 
 impl ImportError {
