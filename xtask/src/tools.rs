@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use crate::{
+    interpreter,
     root::{as_root, succeeds},
     run,
 };
@@ -17,13 +18,6 @@ use crate::{
 const STANDARD_WEBHOOKS: &str = "standardwebhooks==1.1.0";
 /// Debian's Alertmanager.
 const ALERTMANAGER: &str = "prometheus-alertmanager";
-/// Makes virtual environments possible.
-const INSTALL_VENV: &str = "
-set -e
-export DEBIAN_FRONTEND=noninteractive
-apt-get update --quiet || echo 'going on with the package lists as they are' >&2
-apt-get install --yes --quiet --no-install-recommends python3-venv
-";
 /// Without these Debian's program does not start.
 const TEMPLATES: [&str; 2] =
     ["usr/share/prometheus/alertmanager/default.tmpl", "usr/share/prometheus/alertmanager/email.tmpl"];
@@ -41,14 +35,8 @@ fn standard_webhooks(folder: &Path) -> Result<()> {
     if succeeds(Command::new(&python).args(["-c", "import standardwebhooks"])) {
         return Ok(());
     }
-    let has_venv = || succeeds(Command::new("python3").args(["-c", "import venv, ensurepip"]));
-    if !has_venv() {
-        let missing =
-            format!("tests verify signatures with PyPI's {STANDARD_WEBHOOKS}, which takes Debian's python3-venv");
-        eprintln!("{missing}: installing it with apt-get");
-        run(as_root().context(missing)?.args(["-c", INSTALL_VENV]))?;
-    }
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder))?;
+    let interpreter = interpreter::install_if_missing()?;
+    run(Command::new(interpreter).args(["-m", "venv", "--clear"]).arg(folder))?;
     run(Command::new(&python).args([
         "-m",
         "pip",
