@@ -49,7 +49,7 @@ fn valid_settings_are_valid() {
         assert_eq!(shown.json()["database_url"], format!("postgres://u:***@{host}/d"));
     }
 
-    // An empty one is none, and what Kubernetes says of services is no setting.
+    // An empty one is none, and neither what Kubernetes says of services nor what jobs are told is a setting.
     let variables = [
         ("DATABASE_URL", "postgres://u:secret@a/d"),
         ("GRADWATCH_DATABASE_URL", ""),
@@ -59,6 +59,8 @@ fn valid_settings_are_valid() {
         ("GRADWATCH_SERVICE_PORT_HTTP", "7700"),
         ("GRADWATCH_PORT_7700_TCP", "tcp://10.0.0.1:7700"),
         ("GRADWATCH_PORT_7700_TCP_ADDR", "10.0.0.1"),
+        ("GRADWATCH_MODE", "offline"),
+        ("GRADWATCH_SPOOL_DIR", "/spool"),
     ];
     let shown = gradwatch(dir.path(), &variables, &["config", "show", "--json"]).with(OK);
     assert_eq!(shown.json()["database_url"], "postgres://u:***@a/d");

@@ -4,8 +4,9 @@ use std::env;
 
 use figment::providers::Env;
 
-/// Variables that share the prefix but belong to the commands, not to the server's settings.
-const COMMAND_VARIABLES: &[&str] = &["config", "server", "token", "ca_certificate", "bootstrap_token"];
+/// Variables that share the prefix but belong to the commands and to jobs, not to the server's settings.
+const OTHER_VARIABLES: &[&str] =
+    &["config", "server", "token", "ca_certificate", "bootstrap_token", "mode", "spool_dir"];
 
 /// The settings of the environment.
 ///
@@ -13,7 +14,7 @@ const COMMAND_VARIABLES: &[&str] = &["config", "server", "token", "ca_certificat
 /// Kubernetes gives every container for each service beside it.
 pub(super) fn settings() -> Env {
     Env::prefixed("GRADWATCH_")
-        .ignore(COMMAND_VARIABLES)
+        .ignore(OTHER_VARIABLES)
         .filter(|name| !is_service_link(name.as_str()))
         .filter(|name| name != "database_url" || is_set("GRADWATCH_DATABASE_URL"))
         .split("__")
