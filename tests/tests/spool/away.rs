@@ -6,7 +6,7 @@ use gradwatch_client::{Outcome, Spool};
 use gradwatch_tests::{Job, PATIENCE};
 use tokio::time::timeout;
 
-use crate::{BUFFER_BYTES, Training, the_one};
+use crate::{BUFFER_BYTES, Training, close, the_one};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_a_run_waits_in_the_spool_and_not_for_a_server_that_is_away() {
@@ -17,7 +17,7 @@ async fn the_end_of_a_run_waits_in_the_spool_and_not_for_a_server_that_is_away()
         builder.buffer_bytes(BUFFER_BYTES).spool(Spool::new(dir.path())).close_timeout(half_a_day)
     });
     training.train(&mut job, 50);
-    let report = timeout(PATIENCE, job.close()).await.expect("nobody waits half a day");
+    let report = timeout(PATIENCE, close(job)).await.expect("nobody waits half a day");
     assert_eq!((report.settled, report.spooled, report.undelivered), (0, 50, 0), "{report}");
     assert_eq!(the_one(dir.path()).outcome, Some(Outcome::Finished));
 }
